@@ -1,0 +1,179 @@
+//! How an asyncio loop is found and woken.
+//!
+//! A loop that can watch descriptors is woken by a write to one.
+//! One that cannot (Windows' proactor loop) is woken by a thread of ours, which calls `call_soon_threadsafe`.
+
+use std::sync::{Arc, mpsc::Sender};
+
+use pyo3::{
+    exceptions::{PyNotImplementedError, PyRuntimeError},
+    intern,
+    prelude::*,
+    sync::PyOnceLock,
+    types::PyWeakrefReference,
+};
+
+use super::{Drain, EventLoop, Resume, attribute, helper};
+
+/// The loop that runs in this thread, if one does.
+pub(super) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let running = GET_RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
+    Ok(if running.is_none() { None } else { Some(running) })
+}
+
+/// Whether the loop's tasks may be resumed by the caller, who was called by the loop.
+pub(super) fn resume(event_loop: &Bound<'_, PyAny>) -> PyResult<Resume> {
+    static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = event_loop.py();
+    let in_task = !CURRENT_TASK.import(py, "asyncio", "current_task")?.call1((event_loop,))?.is_none();
+    let debug = event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()?;
+    Ok(if in_task || debug { Resume::Soon } else { Resume::Now })
+}
+
+/// Makes the handle of a loop that has none, and has the loop watch it.
+pub(super) fn adopt(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<EventLoop>> {
+    let py = event_loop.py();
+    if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
+        return Err(crate::error::event_loop_closed());
+    }
+    #[cfg(unix)]
+    {
+        let descriptor = descriptor::Descriptor::new()?;
+        let number = descriptor.number();
+        let handle = EventLoop::new(event_loop, Waker::Descriptor(descriptor))?;
+        let drain = Bound::new(py, Drain(Arc::clone(&handle)))?;
+        match watch(event_loop, number, &drain) {
+            Ok(()) => {
+                remember(event_loop, PyWeakrefReference::new(drain.as_any())?.as_any())?;
+                return Ok(handle);
+            }
+            Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let handle = EventLoop::new(event_loop, Waker::Helper(helper::sender()?))?;
+    let drain = Bound::new(py, Drain(Arc::clone(&handle)))?;
+    remember(event_loop, drain.as_any())?;
+    Ok(handle)
+}
+
+/// Has the loop call `drain` whenever the descriptor is readable.
+#[cfg(unix)]
+fn watch(event_loop: &Bound<'_, PyAny>, descriptor: i32, drain: &Bound<'_, Drain>) -> PyResult<()> {
+    let py = event_loop.py();
+    // The loop keeps the context of its callbacks: it shall not keep that of whoever came first.
+    let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))?;
+    let add_reader = event_loop.getattr(intern!(py, "add_reader"))?;
+    context.call_method1(intern!(py, "run"), (add_reader, descriptor, drain))?;
+    Ok(())
+}
+
+fn remember(event_loop: &Bound<'_, PyAny>, drain: &Bound<'_, PyAny>) -> PyResult<()> {
+    event_loop.setattr(attribute(event_loop.py()), drain).map_err(|error| {
+        let py = event_loop.py();
+        let kind = event_loop.get_type();
+        let message = format!("the event loop of type {kind} takes no attributes, which the Rust bridge needs");
+        let wrapped = PyRuntimeError::new_err(message);
+        wrapped.set_cause(py, Some(error));
+        wrapped
+    })
+}
+
+/// How the loop's thread is told that its mailbox is not empty.
+#[derive(Debug)]
+pub(super) enum Waker {
+    /// The loop watches it.
+    #[cfg(unix)]
+    Descriptor(descriptor::Descriptor),
+    /// The helper thread calls `call_soon_threadsafe`.
+    Helper(Sender<Arc<EventLoop>>),
+}
+
+impl Waker {
+    /// Wakes the loop, from any thread.
+    pub(super) fn wake(&self, event_loop: &Arc<EventLoop>) {
+        match self {
+            #[cfg(unix)]
+            Self::Descriptor(descriptor) => descriptor.signal(),
+            // The helper ends only with the interpreter.
+            Self::Helper(helper) => drop(helper.send(Arc::clone(event_loop))),
+        }
+    }
+
+    /// Takes a wake back, before the mailbox is looked at for the last time.
+    pub(super) fn quiet(&self) {
+        match self {
+            #[cfg(unix)]
+            Self::Descriptor(descriptor) => descriptor.clear(),
+            Self::Helper(_) => {}
+        }
+    }
+
+    /// Has the loop come again, for a batch that is left half-way.
+    pub(super) fn again(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        match self {
+            // It is readable until it is cleared.
+            #[cfg(unix)]
+            Self::Descriptor(_) => Ok(()),
+            Self::Helper(_) => call_drain(event_loop, "call_soon"),
+        }
+    }
+}
+
+/// Schedules the drain that the loop's attribute holds.
+pub(super) fn call_drain(event_loop: &Bound<'_, PyAny>, schedule: &str) -> PyResult<()> {
+    let drain = event_loop.getattr(attribute(event_loop.py()))?;
+    event_loop.call_method1(schedule, (drain,))?;
+    Ok(())
+}
+
+#[cfg(unix)]
+mod descriptor {
+    use std::os::fd::{AsRawFd, OwnedFd};
+
+    /// A descriptor that is readable from `signal` to `clear`.
+    ///
+    /// It is closed with the last reference to the loop's handle, so that no thread can write to a number that somebody
+    /// else has got meanwhile.
+    #[derive(Debug)]
+    pub(in super::super) struct Descriptor {
+        read: OwnedFd,
+        /// `None` where one descriptor serves for both.
+        write: Option<OwnedFd>,
+    }
+
+    impl Descriptor {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        pub(super) fn new() -> std::io::Result<Self> {
+            use rustix::event::{EventfdFlags, eventfd};
+            Ok(Self { read: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?, write: None })
+        }
+
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        pub(super) fn new() -> std::io::Result<Self> {
+            let (read, write) = rustix::pipe::pipe()?;
+            for end in [&read, &write] {
+                rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
+                rustix::io::ioctl_fionbio(end, true)?;
+            }
+            Ok(Self { read, write: Some(write) })
+        }
+
+        pub(super) fn number(&self) -> i32 {
+            self.read.as_raw_fd()
+        }
+
+        pub(super) fn signal(&self) {
+            // Eight bytes are what an eventfd takes, and a pipe does not mind. It fails only when the descriptor is
+            // full, and then it is readable.
+            let _ = rustix::io::write(self.write.as_ref().unwrap_or(&self.read), &1_u64.to_ne_bytes());
+        }
+
+        pub(super) fn clear(&self) {
+            let mut buffer = [0; 64];
+            // It fails only when there is nothing to read.
+            let _ = rustix::io::read(&self.read, &mut buffer);
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The handle of one Python event loop.
+//!
+//! Everything that crosses to the loop's thread is a letter in the handle's mailbox.
+//! On the Python side a [`Drain`] belongs to the loop: the loop calls it when it has been woken, and drops it when it is
+//! closed or collected, which closes the mailbox.
+
+mod asyncio;
+mod helper;
+mod mailbox;
+mod primitives;
+
+use std::{cell::RefCell, fmt, mem, sync::Arc};
+
+use pyo3::{
+    exceptions::{PyKeyboardInterrupt, PySystemExit},
+    gc::{PyTraverseError, PyVisit},
+    intern,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyDict, PyString, PyWeakrefReference},
+};
+use slab::Slab;
+
+pub(crate) use self::mailbox::{Envelope, Letter};
+use self::{
+    asyncio::Waker,
+    mailbox::{Batch, Mailbox, Posted, Rest},
+};
+use crate::{
+    asyncio_future::AsyncioFuture,
+    class::{Get, Object},
+    error,
+    future::Call,
+    sync::Lock,
+};
+
+/// The handle of one Python event loop, for any thread.
+pub(crate) struct EventLoop {
+    mailbox: Mailbox,
+    /// What was taken out of the mailbox and not delivered yet. It is here, and not on the stack of the drain, so that
+    /// a drain nested in it (a loop that is run re-entrantly) goes on with it.
+    batch: Lock<Batch>,
+    /// What the loop has to finish. Only the loop's thread adds and removes; anybody may traverse.
+    in_flight: Lock<Slab<InFlight>>,
+    waker: Waker,
+    /// A weak reference: the loop owns us, by way of its [`Drain`].
+    object: Py<PyWeakrefReference>,
+    /// To compare with the running loop. While the mailbox is open no other loop can have this address.
+    address: usize,
+}
+
+/// Something that ends on the loop's thread, or with the loop.
+pub(crate) enum InFlight {
+    /// A Rust future's Python waiter: nobody else may hold on to it, nor to the task that awaits it.
+    Waiter(Py<Object<AsyncioFuture>>),
+    /// A Python awaitable's Rust waiter.
+    Call(Arc<Envelope<Call>>),
+}
+
+/// What a letter finds when it is delivered.
+pub(crate) struct Delivery<'a, 'py> {
+    pub(crate) py: Python<'py>,
+    pub(crate) event_loop: &'a Arc<EventLoop>,
+    /// Whether a task may be resumed right here, or only by `call_soon`.
+    pub(crate) resume: Resume,
+}
+
+/// How a waiting task goes on when what it waits for has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// By a call of its wake-up.
+    Now,
+    /// By `call_soon`: in asyncio's debug mode, so that reports name what really runs, and when the loop is run
+    /// re-entrantly by a task, which must not be left for another.
+    Soon,
+}
+
+thread_local! {
+    /// The loop that was last seen running in this thread.
+    static RUNNING: RefCell<Option<Arc<EventLoop>>> = const { RefCell::new(None) };
+}
+
+impl EventLoop {
+    /// The handle of the loop that runs in this thread, if one does.
+    pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Arc<Self>>> {
+        let Some(object) = asyncio::running_loop(py)? else { return Ok(None) };
+        let address = object.as_ptr() as usize;
+        let known = RUNNING.with_borrow(|known| match known {
+            Some(handle) if handle.address == address && !handle.mailbox.is_closed() => Some(Arc::clone(handle)),
+            _ => None,
+        });
+        if known.is_some() {
+            return Ok(known);
+        }
+        let handle = Self::of(&object)?;
+        let old = RUNNING.replace(Some(Arc::clone(&handle)));
+        drop(old);
+        Ok(Some(handle))
+    }
+
+    /// The handle of any loop, made on first use. The loop must not be running in another thread then.
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
+        let known = object.getattr_opt(attribute(object.py()))?;
+        match known.map(|known| Drain::of(&known)).transpose()?.flatten() {
+            Some(drain) if !drain.get().0.mailbox.is_closed() => Ok(Arc::clone(&drain.get().0)),
+            _ => asyncio::adopt(object),
+        }
+    }
+
+    fn new(object: &Bound<'_, PyAny>, waker: Waker) -> PyResult<Arc<Self>> {
+        Ok(Arc::new(Self {
+            mailbox: Mailbox::new(),
+            batch: Lock::new(Batch::empty()),
+            in_flight: Lock::new(Slab::new()),
+            waker,
+            object: PyWeakrefReference::new(object)?.unbind(),
+            address: object.as_ptr() as usize,
+        }))
+    }
+
+    /// The Python event loop.
+    pub(crate) fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        use pyo3::types::PyWeakrefMethods;
+        self.object.bind(py).upgrade().ok_or_else(error::event_loop_closed)
+    }
+
+    /// Sends a letter to the loop's thread, from any thread, attached or not.
+    ///
+    /// If the loop is closed, the letter is refused at once.
+    pub(crate) fn post<L: Letter>(self: &Arc<Self>, letter: Arc<Envelope<L>>) {
+        match self.mailbox.post(letter) {
+            Posted::MustWake => self.waker.wake(self),
+            Posted::Queued => {}
+            Posted::Refused(letter) => letter.refuse(),
+        }
+    }
+
+    pub(crate) fn insert(&self, item: InFlight) -> usize {
+        self.in_flight.lock().insert(item)
+    }
+
+    pub(crate) fn remove(&self, key: usize) -> Option<InFlight> {
+        self.in_flight.lock().try_remove(key)
+    }
+
+    /// Delivers what is in the mailbox now; what comes meanwhile waits for the loop's next turn.
+    fn drain(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        let object = self.object(py)?;
+        let delivery = Delivery { py, event_loop: self, resume: asyncio::resume(&object)? };
+        {
+            let mut batch = self.batch.lock();
+            if batch.is_empty() {
+                *batch = self.mailbox.take();
+            }
+        }
+        // The lock is released before each delivery.
+        while let Some(letter) = { self.batch.lock().pop() } {
+            let Err(error) = letter.deliver(&delivery) else { continue };
+            if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
+                // The waker has not been quieted yet: what is left in the batch comes in the loop's next turn.
+                self.waker.again(&object)?;
+                return Err(error);
+            }
+            report(&object, "an exception in a callback of the Rust bridge", error)?;
+        }
+        self.waker.quiet();
+        if self.mailbox.rest() == Rest::Busy {
+            self.waker.wake(self);
+        }
+        Ok(())
+    }
+
+    /// The loop is gone: nothing is delivered any more, and what is in flight ends.
+    fn close(&self, py: Python<'_>) {
+        let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(), Batch::empty())];
+        let in_flight = mem::take(&mut *self.in_flight.lock());
+        for (_, item) in in_flight {
+            match item {
+                InFlight::Waiter(waiter) => waiter.get().abandon(py),
+                InFlight::Call(call) => Call::refuse(call),
+            }
+        }
+        for mut batch in unread {
+            while let Some(letter) = batch.pop() {
+                letter.refuse();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for EventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventLoop").field("closed", &self.mailbox.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// Tells the loop's exception handler about an error that nobody else will see.
+pub(crate) fn report(event_loop: &Bound<'_, PyAny>, message: &str, error: PyErr) -> PyResult<()> {
+    let py = event_loop.py();
+    let context = PyDict::new(py);
+    context.set_item(intern!(py, "message"), message)?;
+    context.set_item(intern!(py, "exception"), error.into_value(py))?;
+    event_loop.call_method1(intern!(py, "call_exception_handler"), (context,))?;
+    Ok(())
+}
+
+/// The loop's attribute that leads to its handle.
+///
+/// Each copy of this library in a process has its own, hence the address in the name.
+fn attribute(py: Python<'_>) -> &Bound<'_, PyString> {
+    static NAME: PyOnceLock<Py<PyString>> = PyOnceLock::new();
+    let name = || PyString::intern(py, &format!("__pyo3_await_{:x}", (&raw const NAME) as usize)).unbind();
+    NAME.get_or_init(py, name).bind(py)
+}
+
+/// What the loop calls when it has been woken.
+///
+/// It belongs to the loop alone, so that its end is the loop's.
+#[pyclass(frozen, weakref, module = "pyo3_await")]
+struct Drain(Arc<EventLoop>);
+
+impl Drain {
+    /// The drain that a loop's attribute leads to: itself, or a weak reference to it.
+    fn of<'py>(attribute: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
+        use pyo3::types::PyWeakrefMethods;
+        match attribute.cast::<PyWeakrefReference>() {
+            Ok(reference) => Ok(reference.upgrade_as::<Self>()?),
+            Err(_) => Ok(Some(attribute.cast::<Self>()?.clone())),
+        }
+    }
+}
+
+#[pymethods]
+impl Drain {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.drain(py)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
+        let Some(in_flight) = self.0.in_flight.try_lock() else { return Ok(()) };
+        for (_, item) in in_flight.iter() {
+            match item {
+                InFlight::Waiter(waiter) => visit.call(waiter)?,
+                InFlight::Call(call) => call.letter.task(|task| visit.call(task)).unwrap_or(Ok(()))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self, py: Python<'_>) {
+        self.0.close(py);
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        // Python drops it attached. If the interpreter is ending there is nothing left to tell.
+        Python::try_attach(|py| self.0.close(py));
+    }
+}
