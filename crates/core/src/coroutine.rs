@@ -1,0 +1,311 @@
+//! Rust future -> Python coroutine.
+
+use std::{
+    ffi::CStr,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use pyo3::{
+    exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError, PyValueError},
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyBool, PyString, PyType},
+};
+
+use crate::{
+    asyncio_future::AsyncioFuture,
+    class::{self, Arguments, Class, Get, Members, Object, Sent, Visit},
+    sync::Lock,
+    task::{self, Start},
+};
+
+/// The contents of the Python object.
+pub(crate) struct Coroutine {
+    /// Taken for the time of a step: a second `send`, `throw` or `close` at the same time finds it taken.
+    running: AtomicBool,
+    stage: Lock<Stage>,
+    names: Lock<Names>,
+}
+
+enum Stage {
+    /// Nothing has happened yet.
+    Created(Arc<dyn Start>),
+    /// The Rust future runs, and the waiter was yielded.
+    Suspended(Py<Object<AsyncioFuture>>),
+    /// It has returned, raised or been closed.
+    Closed,
+}
+
+/// Python lets its coroutines be renamed.
+struct Names {
+    name: Py<PyString>,
+    qualified: Py<PyString>,
+}
+
+/// A coroutine for a task that has not been started.
+pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, PyAny>> {
+    let path = task.path();
+    let names =
+        Names { name: PyString::new(py, task::name(path)).unbind(), qualified: PyString::new(py, path).unbind() };
+    let coroutine =
+        Coroutine { running: AtomicBool::new(false), stage: Lock::new(Stage::Created(task)), names: Lock::new(names) };
+    Ok(class::new(py, coroutine)?.into_any())
+}
+
+/// The right to step a coroutine.
+struct Step<'a>(&'a Coroutine);
+
+impl<'a> Step<'a> {
+    fn take(coroutine: &'a Coroutine) -> PyResult<Self> {
+        // Acquire and release: a step sees what the one before it did, on whichever thread that was.
+        if coroutine.running.swap(true, Ordering::Acquire) {
+            return Err(PyValueError::new_err("coroutine already executing"));
+        }
+        Ok(Self(coroutine))
+    }
+
+    /// Moves the coroutine to another stage, and gives the old one.
+    fn replace(&self, stage: Stage) -> Stage {
+        mem::replace(&mut *self.0.stage.lock(), stage)
+    }
+}
+
+impl Drop for Step<'_> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+    }
+}
+
+impl Coroutine {
+    fn resume<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+        let step = Step::take(self)?;
+        // Until it is known to go on, it is closed: so it stays when anything below fails.
+        match step.replace(Stage::Closed) {
+            Stage::Created(task) => {
+                if !value.is_none() {
+                    step.replace(Stage::Created(task));
+                    return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
+                }
+                let future = task::start(py, task)?;
+                step.go_on(future)
+            }
+            Stage::Suspended(future) => {
+                let future = future.into_bound(py);
+                if future.get().is_done() {
+                    return future.get().take_result(py).map(Sent::Return);
+                }
+                step.go_on(future)
+            }
+            Stage::Closed => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+        }
+    }
+
+    /// Raises `error` where the coroutine is suspended: the Rust future cannot catch it, so that is its end.
+    fn throw(&self, py: Python<'_>, error: PyErr) -> PyResult<PyErr> {
+        let step = Step::take(self)?;
+        match step.replace(Stage::Closed) {
+            Stage::Created(task) => drop(task),
+            Stage::Suspended(future) => future.get().abandon(py),
+            Stage::Closed => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+        }
+        Ok(error)
+    }
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let step = Step::take(self)?;
+        match step.replace(Stage::Closed) {
+            Stage::Created(task) => drop(task),
+            Stage::Suspended(future) => future.get().abandon(py),
+            Stage::Closed => {}
+        }
+        Ok(())
+    }
+
+    fn state_name(&self) -> &'static str {
+        if self.running.load(Ordering::Relaxed) {
+            return "running";
+        }
+        match &*self.stage.lock() {
+            Stage::Created(_) => "created",
+            Stage::Suspended(_) => "suspended",
+            Stage::Closed => "closed",
+        }
+    }
+}
+
+impl Step<'_> {
+    fn go_on<'py>(&self, future: Bound<'py, Object<AsyncioFuture>>) -> PyResult<Sent<'py>> {
+        match AsyncioFuture::resume(&future) {
+            Ok(Sent::Yield(object)) => {
+                self.replace(Stage::Suspended(future.unbind()));
+                Ok(Sent::Yield(object))
+            }
+            Ok(Sent::Return(value)) => Ok(Sent::Return(value)),
+            Err(error) => {
+                future.get().abandon(future.py());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Class for Coroutine {
+    const NAME: &'static CStr = c"pyo3_await.Coroutine";
+
+    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
+        static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        &TYPE
+    }
+
+    fn members() -> Members<Self> {
+        Members::new()
+            .method_with(c"send", send)
+            .method_with(c"throw", throw)
+            .method(c"close", close)
+            .method(c"__await__", await_)
+            .get_set(c"__name__", name, set_name)
+            .get_set(c"__qualname__", qualified_name, set_qualified_name)
+            .get(c"cr_await", cr_await)
+            .get(c"cr_running", cr_running)
+            .get(c"cr_suspended", cr_suspended)
+            .get(c"cr_frame", none)
+            .get(c"cr_code", none)
+            .get(c"cr_origin", none)
+    }
+
+    fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
+        let coroutine = this.get();
+        let name = coroutine.names.lock().qualified.clone_ref(this.py());
+        Ok(format!("<coroutine object {name} {} at {:p}>", coroutine.state_name(), this.as_ptr()))
+    }
+
+    fn send<'py>(this: &Bound<'py, Object<Self>>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+        this.get().resume(this.py(), value)
+    }
+
+    fn traverse(&self, visit: &Visit) {
+        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
+        if let Some(stage) = self.stage.try_lock() {
+            if let Stage::Suspended(future) = &*stage {
+                visit.call(future);
+            }
+        }
+    }
+
+    fn clear(&self, py: Python<'_>) {
+        // What was never awaited keeps its task: `finalize` is to say so.
+        let suspended = {
+            let mut stage = self.stage.lock();
+            match *stage {
+                Stage::Suspended(_) => Some(mem::replace(&mut *stage, Stage::Closed)),
+                _ => None,
+            }
+        };
+        if let Some(Stage::Suspended(future)) = suspended {
+            future.get().abandon(py);
+        }
+    }
+
+    fn finalize(&mut self, py: Python<'_>) {
+        match mem::replace(&mut *self.stage.lock(), Stage::Closed) {
+            Stage::Created(task) => {
+                warn_never_awaited(py, &self.names.lock().qualified);
+                drop(task);
+            }
+            Stage::Suspended(future) => future.get().abandon(py),
+            Stage::Closed => {}
+        }
+    }
+}
+
+/// Python's own warning.
+///
+/// The dying object is not handed out, so that it cannot be brought back to life half-way.
+fn warn_never_awaited(py: Python<'_>, name: &Py<PyString>) {
+    let warn = || -> PyResult<()> {
+        let message = std::ffi::CString::new(format!("coroutine '{name}' was never awaited"))?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
+    };
+    if let Err(error) = warn() {
+        // `-W error` makes the warning an exception, which nobody can catch here.
+        error.write_unraisable(py, Some(name.bind(py)));
+    }
+}
+
+type This<'py> = Bound<'py, Object<Coroutine>>;
+
+fn send<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.check("send", 1, 1, &[])?;
+    let none = this.py().None().into_bound(this.py());
+    match this.get().resume(this.py(), &arguments.positional(0).unwrap_or(none))? {
+        Sent::Yield(object) => Ok(object),
+        Sent::Return(value) => Err(class::stop_iteration(value)),
+    }
+}
+
+fn throw<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    let error = class::thrown(arguments)?;
+    Err(this.get().throw(this.py(), error)?)
+}
+
+fn close<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    this.get().close(this.py())?;
+    none(this)
+}
+
+fn await_<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(this.clone().into_any())
+}
+
+fn name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(this.get().names.lock().name.clone_ref(this.py()).into_bound(this.py()).into_any())
+}
+
+fn set_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let value = string("__name__", value)?;
+    let _old = mem::replace(&mut this.get().names.lock().name, value);
+    Ok(())
+}
+
+fn qualified_name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(this.get().names.lock().qualified.clone_ref(this.py()).into_bound(this.py()).into_any())
+}
+
+fn set_qualified_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    let value = string("__qualname__", value)?;
+    let _old = mem::replace(&mut this.get().names.lock().qualified, value);
+    Ok(())
+}
+
+fn string(attribute: &str, value: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
+    let value = value.cast::<PyString>();
+    let value = value.map_err(|_| PyTypeError::new_err(format!("{attribute} must be set to a string object")))?;
+    Ok(value.clone().unbind())
+}
+
+/// What the coroutine waits for.
+fn cr_await<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let py = this.py();
+    match &*this.get().stage.lock() {
+        Stage::Suspended(future) => Ok(future.clone_ref(py).into_bound(py).into_any()),
+        _ => Ok(py.None().into_bound(py)),
+    }
+}
+
+fn cr_running<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(PyBool::new(this.py(), this.get().running.load(Ordering::Relaxed)).to_owned().into_any())
+}
+
+fn cr_suspended<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let suspended = matches!(*this.get().stage.lock(), Stage::Suspended(_));
+    Ok(PyBool::new(this.py(), suspended).to_owned().into_any())
+}
+
+/// There is no Python frame, code or origin.
+fn none<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(this.py().None().into_bound(this.py()))
+}

@@ -1,0 +1,66 @@
+//! The exceptions that the bridge raises of its own.
+
+use std::any::Any;
+
+use pyo3::{
+    exceptions::{PyException, PyRuntimeError, PyTypeError},
+    prelude::*,
+};
+
+pyo3::create_exception!(
+    pyo3_await,
+    RustPanic,
+    PyException,
+    "A Rust future panicked.\n\n\
+     It is an ordinary `Exception`, so tasks keep it and `except Exception` sees it. \
+     The message is the panic's."
+);
+
+/// The exception for a panic that was caught.
+pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> PyErr {
+    let message = match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => match payload.downcast_ref::<&str>() {
+            Some(message) => (*message).to_owned(),
+            None => "a panic with a payload that is not a string".to_owned(),
+        },
+    };
+    RustPanic::new_err(message)
+}
+
+/// The runtime dropped a future whose result somebody awaits.
+pub(crate) fn abandoned(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "the Rust runtime dropped the future '{name}' before it had ended: was the runtime shut down?"
+    ))
+}
+
+/// A value that Rust was asked to await cannot be awaited.
+pub(crate) fn not_awaitable(object: &Bound<'_, PyAny>) -> PyErr {
+    let kind = object.get_type().fully_qualified_name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "'{kind}' object can't be awaited: into_future takes a coroutine, a future, a task or an object with __await__"
+    ))
+}
+
+/// There is no event loop to run on.
+pub(crate) fn no_event_loop() -> PyErr {
+    PyRuntimeError::new_err(
+        "no event loop: not inside a coroutine, and no TaskLocals in scope; \
+         take TaskLocals::current(py) where a loop runs, and wrap the future in scope(locals, ...)",
+    )
+}
+
+/// A coroutine or future was started outside an event loop.
+pub(crate) fn no_running_event_loop(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "no running event loop: {what} must be awaited inside one, for instance by asyncio.run(...)"
+    ))
+}
+
+/// The event loop that something was to run on is gone.
+pub(crate) fn event_loop_closed() -> PyErr {
+    PyRuntimeError::new_err(
+        "the event loop is closed: the Python side of this future can't run any more; await it before the loop ends",
+    )
+}

@@ -1,0 +1,350 @@
+//! Python awaitable -> Rust future.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use pyo3::{
+    intern,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyDict, PyType},
+};
+
+use crate::{
+    TaskLocals, context, error,
+    event_loop::{Delivery, Envelope, InFlight, Letter},
+    sync::Lock,
+};
+
+/// Turns a Python awaitable into a Rust future, with the current [`TaskLocals`].
+///
+/// The awaitable may be a coroutine, an asyncio future or task, or any object with `__await__`.
+/// Nothing happens before the first poll, which may be on any thread; then the awaitable is run as a task of the event
+/// loop, in a copy of the locals' context.
+///
+/// # Errors
+///
+/// `TypeError` when the object is not awaitable, and `RuntimeError` when there are no locals: call it inside a coroutine
+/// or [`scope`](crate::scope), or use [`TaskLocals::into_future`].
+pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PythonFuture> {
+    TaskLocals::current(awaitable.py())?.into_future(awaitable)
+}
+
+/// A Python awaitable, as a Rust future.
+///
+/// The output is what the awaitable returns or raises.
+/// If the event loop is closed before the awaitable has ended, it is `RuntimeError`.
+///
+/// # Cancellation
+///
+/// Dropping the future cancels the Python task, as cancelling an `await` does: a task or future that others wait for
+/// too is cancelled for them as well (Python's `asyncio.shield` keeps it from that).
+/// [`detach`](Self::detach) lets it run on.
+///
+/// # Panics
+///
+/// When it is polled after it was ready.
+#[must_use = "a future does nothing until it is polled"]
+pub struct PythonFuture {
+    call: Arc<Envelope<Call>>,
+}
+
+/// The cell shared by one Python awaitable and its Rust waiter.
+pub(crate) struct Call {
+    locals: TaskLocals,
+    state: Lock<State>,
+}
+
+enum State {
+    /// Not polled yet.
+    New(Py<PyAny>),
+    /// On its way to the event loop.
+    Posted(Py<PyAny>, Wish),
+    /// The loop's thread is making a task of it.
+    Starting(Wish),
+    /// It runs there. `key` is its place among what the loop has in flight.
+    Running { task: Py<PyAny>, key: usize, wish: Wish },
+    /// Here is the result.
+    Ended(PyResult<Py<PyAny>>),
+    /// The result was taken, or nobody wants it.
+    Over,
+}
+
+/// What the Rust side wants of an awaitable that has been posted.
+enum Wish {
+    Result(Waker),
+    Cancel,
+    RunOn,
+}
+
+impl State {
+    fn wish(&mut self) -> Option<&mut Wish> {
+        match self {
+            Self::Posted(_, wish) | Self::Starting(wish) | Self::Running { wish, .. } => Some(wish),
+            Self::New(_) | Self::Ended(_) | Self::Over => None,
+        }
+    }
+}
+
+impl PythonFuture {
+    pub(crate) fn new(locals: TaskLocals, awaitable: Bound<'_, PyAny>) -> PyResult<Self> {
+        if !is_awaitable(&awaitable)? {
+            return Err(error::not_awaitable(&awaitable));
+        }
+        let state = Lock::new(State::New(awaitable.unbind()));
+        Ok(Self { call: Envelope::new(Call { locals, state }) })
+    }
+
+    /// Lets the awaitable run to its end, with nobody to wait for it.
+    ///
+    /// It is started if it was not yet.
+    /// An exception that it raises goes where asyncio reports those of its tasks.
+    pub fn detach(self) {
+        self.let_go(Wish::RunOn);
+    }
+
+    /// Ends the Rust side's interest in a result.
+    fn let_go(&self, new: Wish) {
+        let cancel = matches!(new, Wish::Cancel);
+        let mut state = self.call.letter.state.lock();
+        let (garbage, post) = match &mut *state {
+            State::New(_) if !cancel => {
+                let State::New(awaitable) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
+                *state = State::Posted(awaitable, new);
+                (State::Over, true)
+            }
+            State::New(_) | State::Ended(_) => (mem::replace(&mut *state, State::Over), false),
+            State::Over => (State::Over, false),
+            running => {
+                let post = cancel && matches!(running, State::Running { .. });
+                let old = running.wish().map(|wish| mem::replace(wish, new));
+                (old.map_or(State::Over, State::Starting), post)
+            }
+        };
+        // A waker and a result are the user's: they are dropped when the lock is not held.
+        drop(state);
+        drop(garbage);
+        if post {
+            Call::post(&self.call);
+        }
+    }
+}
+
+impl Future for PythonFuture {
+    type Output = PyResult<Py<PyAny>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = &self.call;
+        let mut state = call.letter.state.lock();
+        match &mut *state {
+            State::New(_) => {
+                let State::New(awaitable) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
+                *state = State::Posted(awaitable, Wish::Result(cx.waker().clone()));
+                drop(state);
+                Call::post(call);
+                Poll::Pending
+            }
+            State::Ended(_) => {
+                let State::Ended(result) = mem::replace(&mut *state, State::Over) else { unreachable!("it has ended") };
+                Poll::Ready(result)
+            }
+            State::Over => {
+                drop(state);
+                panic!("a PythonFuture was polled after it was ready")
+            }
+            pending => {
+                let old = match pending.wish() {
+                    Some(Wish::Result(waker)) if !waker.will_wake(cx.waker()) => {
+                        Some(mem::replace(waker, cx.waker().clone()))
+                    }
+                    _ => None,
+                };
+                drop(state);
+                drop(old);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for PythonFuture {
+    fn drop(&mut self) {
+        self.let_go(Wish::Cancel);
+    }
+}
+
+impl fmt::Debug for PythonFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PythonFuture").finish_non_exhaustive()
+    }
+}
+
+impl Call {
+    fn post(this: &Arc<Envelope<Self>>) {
+        this.letter.locals.handle().post(Arc::clone(this));
+    }
+
+    /// What the Python side is: for the garbage collector, which counts it as the event loop's.
+    pub(crate) fn task<R>(&self, visit: impl FnOnce(&Py<PyAny>) -> R) -> Option<R> {
+        match &*self.state.try_lock()? {
+            State::Running { task, .. } => Some(visit(task)),
+            _ => None,
+        }
+    }
+
+    /// Makes a task of the awaitable, on the loop's thread.
+    fn start(this: &Arc<Envelope<Self>>, awaitable: Py<PyAny>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+        let py = delivery.py;
+        let event_loop = delivery.event_loop.object(py)?;
+        let context = this.letter.locals.context(py);
+        let task = schedule(&event_loop, &context, awaitable.into_bound(py))?;
+        let key = delivery.event_loop.insert(InFlight::Call(Arc::clone(this)));
+        let cancelled = {
+            let mut state = this.letter.state.lock();
+            let State::Starting(wish) = mem::replace(&mut *state, State::Over) else {
+                // The loop was closed by what we called.
+                return Ok(());
+            };
+            let cancelled = matches!(wish, Wish::Cancel);
+            *state = State::Running { task: task.clone().unbind(), key, wish };
+            cancelled
+        };
+        let done = Bound::new(py, Done(Arc::clone(this)))?;
+        task.call_method1(intern!(py, "add_done_callback"), (done,))?;
+        if cancelled {
+            task.call_method0(intern!(py, "cancel"))?;
+        }
+        Ok(())
+    }
+
+    /// Hands over the result, which is made only when somebody wants it.
+    fn end(&self, result: impl FnOnce() -> PyResult<Py<PyAny>>) -> Option<usize> {
+        let wanted = matches!(self.state.lock().wish(), Some(Wish::Result(_)));
+        let result = wanted.then(result);
+        let mut state = self.state.lock();
+        let next = match (result, state.wish()) {
+            (Some(result), Some(Wish::Result(_))) => State::Ended(result),
+            (_, Some(_)) => State::Over,
+            // It has ended before.
+            (_, None) => return None,
+        };
+        let old = mem::replace(&mut *state, next);
+        drop(state);
+        let (key, wish) = match old {
+            State::Running { key, wish, .. } => (Some(key), wish),
+            State::Posted(_, wish) | State::Starting(wish) => (None, wish),
+            State::New(_) | State::Ended(_) | State::Over => return None,
+        };
+        if let Wish::Result(waker) = wish {
+            waker.wake();
+        }
+        key
+    }
+}
+
+impl Letter for Call {
+    fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+        let py = delivery.py;
+        let mut state = envelope.letter.state.lock();
+        match &mut *state {
+            State::Posted(..) => {
+                let State::Posted(awaitable, wish) = mem::replace(&mut *state, State::Over) else {
+                    unreachable!("it is posted")
+                };
+                if let Wish::Cancel = wish {
+                    drop(state);
+                    return close(awaitable.bind(py));
+                }
+                *state = State::Starting(wish);
+                drop(state);
+                if let Err(error) = Self::start(&envelope, awaitable, delivery) {
+                    envelope.letter.end(|| Err(error));
+                }
+                Ok(())
+            }
+            State::Running { task, wish: Wish::Cancel, .. } => {
+                let task = task.clone_ref(py);
+                drop(state);
+                task.call_method0(py, intern!(py, "cancel")).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(envelope: Arc<Envelope<Self>>) {
+        envelope.letter.end(|| Err(error::event_loop_closed()));
+    }
+}
+
+/// The callback that a Python task has for its end.
+///
+/// A task that is dropped before its end, with its loop, drops this too: so nobody waits for ever.
+#[pyclass(frozen, module = "pyo3_await")]
+struct Done(Arc<Envelope<Call>>);
+
+#[pymethods]
+impl Done {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let call = &self.0.letter;
+        let key = call.end(|| task.call_method0(intern!(task.py(), "result")).map(Bound::unbind));
+        if let Some(key) = key {
+            call.locals.handle().remove(key);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.letter.end(|| Err(error::event_loop_closed()));
+    }
+}
+
+/// Whether `await` would take the object.
+fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static IS_AWAITABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    Ok(is_native_coroutine(object)?
+        || IS_AWAITABLE.import(object.py(), "inspect", "isawaitable")?.call1((object,))?.is_truthy()?)
+}
+
+/// Whether the object is what an `async def` function returns.
+fn is_native_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+    Ok(object.get_type().is(COROUTINE.import(object.py(), "types", "CoroutineType")?))
+}
+
+/// A task or future for the awaitable, which runs in a copy of the context.
+fn schedule<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    context: &Bound<'py, PyAny>,
+    awaitable: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static ENSURE_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    let py = event_loop.py();
+    // The locals' context is entered by nobody, so that tasks made of it at the same time do not exclude each other;
+    // each task then has a copy of its own.
+    let context = context.call_method0(intern!(py, "copy"))?;
+    if is_native_coroutine(&awaitable)? {
+        return context::call(&context, &event_loop.getattr(intern!(py, "create_task"))?, &awaitable);
+    }
+    let ensure_future = ENSURE_FUTURE.import(py, "asyncio", "ensure_future")?;
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "loop"), event_loop)?;
+    context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords))
+}
+
+/// Ends an awaitable that was not started, without Python's warning: the future that stood for it was dropped.
+fn close(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
+    match awaitable.getattr_opt(intern!(awaitable.py(), "close"))? {
+        Some(close) if is_native_coroutine(awaitable)? => close.call0().map(drop),
+        _ => Ok(()),
+    }
+}

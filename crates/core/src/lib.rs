@@ -1,0 +1,29 @@
+//! Await Python from Rust and Rust from Python, on any Rust runtime.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+// In reading order.
+mod runtime;
+mod event_loop;
+mod locals;
+mod context;
+mod task;
+mod asyncio_future;
+mod coroutine;
+mod future;
+mod run;
+#[cfg(feature = "macros")]
+mod entry;
+mod class;
+mod error;
+mod sync;
+#[doc(hidden)]
+pub mod private;
+
+pub use error::RustPanic;
+pub use future::{PythonFuture, into_future};
+pub use locals::{Scope, TaskLocals, scope};
+#[cfg(feature = "macros")]
+pub use pyo3_await_macros::{main, test};
+pub use run::run_forever;
+pub use runtime::{Runtime, RuntimeExt};

@@ -1,0 +1,188 @@
+//! Which event loop and which context a Rust task belongs to.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use pyo3::prelude::*;
+
+use crate::{context, error, event_loop::EventLoop, future::PythonFuture};
+
+/// The Python event loop and the `contextvars` of a task.
+///
+/// A Rust future that was made into a coroutine has them by itself; [`scope`] gives them to another future.
+/// They are cheap to clone, on any thread.
+#[derive(Clone)]
+pub struct TaskLocals(Arc<Inner>);
+
+struct Inner {
+    event_loop: Arc<EventLoop>,
+    context: Py<PyAny>,
+}
+
+thread_local! {
+    /// The locals of the Rust task that this thread polls.
+    static CURRENT: RefCell<Option<TaskLocals>> = const { RefCell::new(None) };
+}
+
+impl TaskLocals {
+    /// The locals of the Rust task that calls, if it has any, else those of the running event loop: the loop and a copy
+    /// of the current context.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` when there are neither.
+    pub fn current(py: Python<'_>) -> PyResult<Self> {
+        match Self::of_task() {
+            Some(locals) => Ok(locals),
+            None => Self::running(py)?.ok_or_else(error::no_event_loop),
+        }
+    }
+
+    /// Locals of an event loop that need not be running, with a copy of the current context.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` when the loop is closed, and what the loop raises when it is asked to watch a descriptor.
+    pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let context = context::copy_current(event_loop.py())?;
+        Ok(Self::with(EventLoop::of(event_loop)?, context))
+    }
+
+    /// The same event loop, with another `contextvars.Context`.
+    #[must_use]
+    pub fn with_context(&self, context: Bound<'_, PyAny>) -> Self {
+        Self::with(Arc::clone(&self.0.event_loop), context)
+    }
+
+    /// The Python event loop.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` when the loop is gone.
+    pub fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.0.event_loop.object(py)
+    }
+
+    /// The `contextvars.Context`.
+    #[must_use]
+    pub fn context<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.0.context.bind(py).clone()
+    }
+
+    /// [`into_future`](crate::into_future) with these locals instead of the current ones.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` when the object is not awaitable.
+    pub fn into_future(&self, awaitable: Bound<'_, PyAny>) -> PyResult<PythonFuture> {
+        PythonFuture::new(self.clone(), awaitable)
+    }
+
+    /// The locals of the running event loop, if one runs in this thread.
+    pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Self>> {
+        let Some(event_loop) = EventLoop::running(py)? else { return Ok(None) };
+        Ok(Some(Self::with(event_loop, context::copy_current(py)?)))
+    }
+
+    pub(crate) fn with(event_loop: Arc<EventLoop>, context: Bound<'_, PyAny>) -> Self {
+        Self(Arc::new(Inner { event_loop, context: context.unbind() }))
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<EventLoop> {
+        &self.0.event_loop
+    }
+
+    fn of_task() -> Option<Self> {
+        CURRENT.with_borrow(Option::clone)
+    }
+}
+
+impl fmt::Debug for TaskLocals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskLocals").field("event_loop", &self.0.event_loop).finish_non_exhaustive()
+    }
+}
+
+/// The locals that a task spawned here should have: see [`RuntimeExt::spawn_inheriting`](crate::RuntimeExt).
+pub(crate) fn inherited() -> Option<TaskLocals> {
+    TaskLocals::of_task().or_else(of_attached_loop)
+}
+
+#[cfg(not(Py_LIMITED_API))]
+fn of_attached_loop() -> Option<TaskLocals> {
+    // SAFETY: both may be called by any thread, at any time.
+    let attached = unsafe { pyo3::ffi::Py_IsInitialized() != 0 && pyo3::ffi::PyGILState_Check() != 0 };
+    if attached { Python::attach(|py| TaskLocals::running(py).ok().flatten()) } else { None }
+}
+
+/// The stable ABI cannot say whether a thread is attached.
+#[cfg(Py_LIMITED_API)]
+fn of_attached_loop() -> Option<TaskLocals> {
+    None
+}
+
+/// Gives a future task locals, wherever it is polled.
+///
+/// [`into_future`](crate::into_future) in it finds the event loop, on whichever thread the runtime polls it.
+/// Scopes nest; the locals that were there before are back in place whenever the inner future is not polled.
+///
+/// ```
+/// # use pyo3::prelude::*;
+/// # use pyo3_await::TaskLocals;
+/// fn in_background(py: Python<'_>, spawn: impl Fn(pyo3_await::Scope<std::future::Ready<()>>)) -> PyResult<()> {
+///     let locals = TaskLocals::current(py)?;
+///     spawn(pyo3_await::scope(locals, std::future::ready(())));
+///     Ok(())
+/// }
+/// ```
+pub fn scope<F: Future>(locals: TaskLocals, future: F) -> Scope<F> {
+    Scope { locals: Some(locals), future }
+}
+
+pin_project_lite::pin_project! {
+    /// The future that [`scope`] returns.
+    #[derive(Debug)]
+    #[must_use = "a future does nothing until it is polled"]
+    pub struct Scope<F> {
+        // `None` only during a poll: then they are in `CURRENT`.
+        locals: Option<TaskLocals>,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Scope<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let _entered = Entered::new(this.locals);
+        this.future.poll(cx)
+    }
+}
+
+/// Task locals that are in place for the time of a poll, a panicking one included.
+pub(crate) struct Entered<'a> {
+    place: &'a mut Option<TaskLocals>,
+    outer: Option<TaskLocals>,
+}
+
+impl<'a> Entered<'a> {
+    /// Moves the locals into the thread, so that no reference is counted.
+    pub(crate) fn new(place: &'a mut Option<TaskLocals>) -> Self {
+        let outer = CURRENT.replace(place.take());
+        Self { place, outer }
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        *self.place = CURRENT.replace(self.outer.take());
+    }
+}

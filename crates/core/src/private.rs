@@ -1,0 +1,8 @@
+//! What generated code names. Not public API: anything here may change in any release.
+
+pub use pyo3::{Bound, IntoPyObject, PyAny, PyErr, PyResult, Python};
+
+pub use crate::run::LoopKind;
+
+#[cfg(feature = "macros")]
+pub use crate::entry::{EARLY, Failure, Output, main};

@@ -1,0 +1,86 @@
+//! Running an event loop from Rust.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use pyo3::{intern, prelude::*};
+
+use crate::{Runtime, RuntimeExt};
+
+/// Which event loop a run makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoopKind {
+    /// What `asyncio.run` makes: asyncio's own, unless the event loop policy was changed.
+    Policy,
+    /// uvloop's.
+    Uvloop,
+}
+
+impl LoopKind {
+    /// The module whose `run` makes this kind of loop.
+    fn module<'py>(self, py: Python<'py>) -> PyResult<Bound<'py, PyModule>> {
+        match self {
+            Self::Policy => py.import(intern!(py, "asyncio")),
+            Self::Uvloop => py.import(intern!(py, "uvloop")),
+        }
+    }
+}
+
+/// [`RuntimeExt::run`], on a loop of the given kind.
+pub(crate) fn run<R, F, T>(py: Python<'_>, runtime: &R, kind: LoopKind, future: F) -> PyResult<T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let run = kind.module(py)?.getattr(intern!(py, "run"))?;
+    complete(py, runtime, future, |coroutine| run.call1((coroutine,)))
+}
+
+pub(crate) fn run_until_complete<R, F, T>(event_loop: &Bound<'_, PyAny>, runtime: &R, future: F) -> PyResult<T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let py = event_loop.py();
+    complete(py, runtime, future, |coroutine| event_loop.call_method1(intern!(py, "run_until_complete"), (coroutine,)))
+}
+
+/// Runs an event loop that the caller owns until its `stop` is called.
+///
+/// The seed of the whole bridge: the main thread is Python's, and the Rust runtime works in the background.
+///
+/// # Errors
+///
+/// What the loop's own `run_forever` raises, `KeyboardInterrupt` included.
+pub fn run_forever(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    event_loop.call_method0(intern!(event_loop.py(), "run_forever"))?;
+    Ok(())
+}
+
+/// Gives `drive` a coroutine for `future`, and returns the output, which never becomes a Python object.
+fn complete<'py, R, F, T>(
+    py: Python<'py>,
+    runtime: &R,
+    future: F,
+    drive: impl FnOnce(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let output = Arc::new(Mutex::new(None));
+    let sink = Arc::clone(&output);
+    let coroutine = runtime.into_coroutine(py, async move {
+        let value = future.await?;
+        *sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(())
+    })?;
+    drive(coroutine)?;
+    let value = output.lock().unwrap_or_else(PoisonError::into_inner).take();
+    value.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the event loop stopped before the future had ended"))
+}

@@ -1,0 +1,278 @@
+//! What a Rust runtime must give, and what every runtime gets for it.
+
+use std::future::Future;
+
+use pyo3::prelude::*;
+
+use crate::{coroutine, locals, run, task};
+
+/// A Rust runtime that futures can be run on.
+///
+/// One method is enough: no join handle, no `block_on`, no `spawn_blocking`.
+/// Panics are caught, task locals are kept, and cancellation is done on the bridge's side of [`spawn`](Self::spawn).
+///
+/// A runtime is a value: a handle that is cheap to clone and that any thread may use.
+/// One process may have several.
+///
+/// ```
+/// use std::{future::Future, pin::pin, sync::Arc, task::{Context, Poll, Wake, Waker}, thread};
+///
+/// /// One thread for each future.
+/// #[derive(Clone)]
+/// struct Threads;
+///
+/// struct Unpark(thread::Thread);
+///
+/// impl Wake for Unpark {
+///     fn wake(self: Arc<Self>) {
+///         self.0.unpark();
+///     }
+/// }
+///
+/// impl pyo3_await::Runtime for Threads {
+///     fn spawn<F>(&self, future: F)
+///     where
+///         F: Future<Output = ()> + Send + 'static,
+///     {
+///         thread::spawn(move || {
+///             let waker = Waker::from(Arc::new(Unpark(thread::current())));
+///             let mut future = pin!(future);
+///             while future.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Pending {
+///                 thread::park();
+///             }
+///         });
+///     }
+/// }
+/// ```
+pub trait Runtime: Clone + Send + Sync + 'static {
+    /// Runs `future` to its end, in the background.
+    ///
+    /// The contract:
+    ///
+    /// - The future is never polled in place, that is, before `spawn` has returned on the calling thread.
+    ///   The caller may be a Python thread that is attached to the interpreter.
+    /// - The future is polled until it is ready; it is dropped early only when the runtime shuts down.
+    ///   A future that is dropped early settles its Python awaiter with an error that says so; one that is leaked cannot.
+    /// - The future never panics.
+    fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static;
+
+    /// Calls `f` with this runtime's thread-local context in place, for timers and I/O objects that look for it.
+    ///
+    /// The default calls `f` and nothing else.
+    /// A runtime that must drive its own I/O on the calling thread cannot lend it this way.
+    fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
+        f()
+    }
+}
+
+/// The bridge, as methods on any [`Runtime`].
+///
+/// An adapter crate has the same as free functions, on its current runtime.
+#[expect(clippy::wrong_self_convention, reason = "it is the future that is converted")]
+pub trait RuntimeExt: Runtime {
+    /// Turns a Rust future into a Python coroutine.
+    ///
+    /// The coroutine is lazy, as Python's are: on the first `await` the future is spawned on this runtime, with the
+    /// running event loop and a copy of the current context as its [`TaskLocals`](crate::TaskLocals).
+    /// It may be made without a running loop, so `asyncio.run(coroutine)` works.
+    /// The output is converted to a Python object on the loop's thread.
+    ///
+    /// The coroutine takes its `__name__` from the Rust function that the future's type was written in.
+    ///
+    /// # Errors
+    ///
+    /// The coroutine raises what the future returns as `Err`, what the conversion of its output raises, and
+    /// [`RustPanic`](crate::RustPanic) when the future panics.
+    /// If the runtime drops the future before its end, it raises `RuntimeError`.
+    ///
+    /// # Cancellation
+    ///
+    /// When Python cancels the await, the Rust future is dropped, on its runtime, before `CancelledError` is raised.
+    /// Closing the coroutine, throwing into it and garbage collection drop the future too, without waiting for it.
+    #[doc(alias = "future_into_py")]
+    fn into_coroutine<'py, F, T>(&self, py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
+    where
+        F: Future<Output = PyResult<T>> + Send + 'static,
+        T: for<'a> IntoPyObject<'a> + Send + 'static,
+    {
+        coroutine::new(py, task::new(self.clone(), future))
+    }
+
+    /// Starts a Rust future now and gives Python an asyncio future for it.
+    ///
+    /// `asyncio.isfuture` is true of it, and it has the whole interface of `asyncio.Future`; as with a task,
+    /// `set_result` and `set_exception` are refused, and `cancel` asks the Rust future to stop.
+    /// The future runs on when Python drops its reference.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` when no event loop runs in this thread.
+    /// The errors and the cancellation of what it returns are those of [`into_coroutine`](Self::into_coroutine);
+    /// an exception that nobody retrieves is reported to the loop's exception handler.
+    #[doc(alias = "future_into_py")]
+    fn into_asyncio_future<'py, F, T>(&self, py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
+    where
+        F: Future<Output = PyResult<T>> + Send + 'static,
+        T: for<'a> IntoPyObject<'a> + Send + 'static,
+    {
+        task::start(py, task::new(self.clone(), future)).map(Bound::into_any)
+    }
+
+    /// Runs a future on a new event loop, to completion, as `asyncio.run` does.
+    ///
+    /// At the end the tasks that remain are cancelled, and asynchronous generators and the default executor are shut down.
+    /// On the main thread Ctrl-C cancels the future and raises `KeyboardInterrupt`, as Python does.
+    ///
+    /// # Errors
+    ///
+    /// What the future returns as `Err`, and `RuntimeError` when an event loop runs in this thread already.
+    fn run<F, T>(&self, py: Python<'_>, future: F) -> PyResult<T>
+    where
+        F: Future<Output = PyResult<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        run::run(py, self, run::LoopKind::Policy, future)
+    }
+
+    /// Runs an event loop that the caller owns until `future` has ended.
+    ///
+    /// # Errors
+    ///
+    /// What the future returns as `Err`, and what the loop's own `run_until_complete` raises.
+    fn run_until_complete<F, T>(&self, event_loop: &Bound<'_, PyAny>, future: F) -> PyResult<T>
+    where
+        F: Future<Output = PyResult<T>> + Send + 'static,
+        T: Send + 'static,
+    {
+        run::run_until_complete(event_loop, self, future)
+    }
+
+    /// Runs `future` in the background, with the [`TaskLocals`](crate::TaskLocals) of the caller.
+    ///
+    /// The locals are those of the Rust task that calls, if there are any, else those of the event loop that runs in
+    /// this thread, when the thread is attached to Python.
+    /// It never attaches, and having no locals is not an error.
+    fn spawn_inheriting<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        match locals::inherited() {
+            Some(locals) => self.spawn(locals::scope(locals, future)),
+            None => self.spawn(future),
+        }
+    }
+}
+
+impl<R: Runtime> RuntimeExt for R {}
+
+/// Fills a module with the bridge's free functions, on the runtime that an expression gives.
+///
+/// The expression is evaluated at each call and has the type `PyResult<R>` with `R: Runtime`.
+/// An adapter crate calls this once, at its root; a runtime of one's own does the same in a module:
+///
+/// ```
+/// # use std::future::Future;
+/// # #[derive(Clone)] struct Threads;
+/// # impl pyo3_await::Runtime for Threads {
+/// #     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, _: F) {}
+/// # }
+/// mod threads {
+///     pyo3_await::adapter!(super::Threads, Ok(super::Threads));
+/// }
+/// # use pyo3::prelude::*;
+/// #[pyfunction]
+/// fn answer(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+///     threads::into_coroutine(py, async { Ok(42) })
+/// }
+/// ```
+#[macro_export]
+macro_rules! adapter {
+    ($runtime:ty, $current:expr) => {
+        #[doc(inline)]
+        pub use $crate::{PythonFuture, Runtime, RuntimeExt, RustPanic, TaskLocals, into_future, run_forever, scope};
+
+        #[doc(hidden)]
+        pub use $crate::private;
+
+        /// The runtime that this module's free functions use.
+        ///
+        /// # Errors
+        ///
+        /// What keeps it from starting, if anything does.
+        pub fn current_runtime() -> $crate::private::PyResult<$runtime> {
+            $current
+        }
+
+        /// Turns a Rust future into a Python coroutine, on the current runtime.
+        ///
+        /// See [`RuntimeExt::into_coroutine`].
+        #[doc(alias = "future_into_py")]
+        pub fn into_coroutine<F, T>(
+            py: $crate::private::Python<'_>,
+            future: F,
+        ) -> $crate::private::PyResult<$crate::private::Bound<'_, $crate::private::PyAny>>
+        where
+            F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
+            T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
+        {
+            $crate::RuntimeExt::into_coroutine(&current_runtime()?, py, future)
+        }
+
+        /// Starts a Rust future on the current runtime and gives Python an asyncio future for it.
+        ///
+        /// See [`RuntimeExt::into_asyncio_future`].
+        #[doc(alias = "future_into_py")]
+        pub fn into_asyncio_future<F, T>(
+            py: $crate::private::Python<'_>,
+            future: F,
+        ) -> $crate::private::PyResult<$crate::private::Bound<'_, $crate::private::PyAny>>
+        where
+            F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
+            T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
+        {
+            $crate::RuntimeExt::into_asyncio_future(&current_runtime()?, py, future)
+        }
+
+        /// Runs a future on the current runtime and a new event loop, to completion.
+        ///
+        /// See [`RuntimeExt::run`].
+        pub fn run<F, T>(py: $crate::private::Python<'_>, future: F) -> $crate::private::PyResult<T>
+        where
+            F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
+            T: ::core::marker::Send + 'static,
+        {
+            $crate::RuntimeExt::run(&current_runtime()?, py, future)
+        }
+
+        /// Runs an event loop that the caller owns until a future on the current runtime has ended.
+        ///
+        /// See [`RuntimeExt::run_until_complete`].
+        pub fn run_until_complete<F, T>(
+            event_loop: &$crate::private::Bound<'_, $crate::private::PyAny>,
+            future: F,
+        ) -> $crate::private::PyResult<T>
+        where
+            F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
+            T: ::core::marker::Send + 'static,
+        {
+            $crate::RuntimeExt::run_until_complete(&current_runtime()?, event_loop, future)
+        }
+
+        /// Runs a future in the background on the current runtime, with the task locals of the caller.
+        ///
+        /// See [`RuntimeExt::spawn_inheriting`].
+        ///
+        /// # Errors
+        ///
+        /// What keeps the runtime from starting, if anything does.
+        pub fn spawn<F>(future: F) -> $crate::private::PyResult<()>
+        where
+            F: ::core::future::Future<Output = ()> + ::core::marker::Send + 'static,
+        {
+            $crate::RuntimeExt::spawn_inheriting(&current_runtime()?, future);
+            $crate::private::PyResult::Ok(())
+        }
+    };
+}

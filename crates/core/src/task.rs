@@ -1,0 +1,272 @@
+//! The cell shared by one Rust future and its Python waiter.
+//!
+//! A [`Task`] goes through these states, and nobody but the named owner touches its [`Stage`]:
+//!
+//! | state | stage | owner of the stage | ends by |
+//! |---|---|---|---|
+//! | new | `Future` | whoever holds the only reference | [`Start::start`], or being dropped |
+//! | running | `Future` | the [`Driver`], on the runtime | the future's end, a cancellation, or the runtime's drop |
+//! | ended | `Ended` | the letter in the event loop's mailbox | delivery on the loop's thread |
+//! | delivered | `Delivered` | nobody | |
+//!
+//! Cancellation is a flag and a wake: the driver sees the flag at its next poll, and drops the future on the runtime.
+
+use std::{
+    any::Any,
+    cell::UnsafeCell,
+    future::Future,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use atomic_waker::AtomicWaker;
+use pyo3::{IntoPyObjectExt, prelude::*};
+
+use crate::{
+    Runtime, TaskLocals,
+    asyncio_future::{AsyncioFuture, Settlement},
+    class::Object,
+    error,
+    event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
+    locals::Entered,
+};
+
+/// A Rust future, from its conversion to the delivery of its output.
+pub(crate) struct Task<R, F, T> {
+    runtime: R,
+    /// Set once by anybody, before `waker` is woken; read by the driver, after it has registered with `waker`.
+    cancelled: AtomicBool,
+    /// The runtime's waker, registered by the driver at each poll.
+    waker: AtomicWaker,
+    /// The key of the Python waiter among what the event loop has in flight. Written before the driver is made.
+    waiter: AtomicUsize,
+    /// See the table of the module.
+    stage: UnsafeCell<Stage<F, T>>,
+}
+
+enum Stage<F, T> {
+    Future(F),
+    Ended(End<T>),
+    Delivered,
+}
+
+enum End<T> {
+    Returned(PyResult<T>),
+    Panicked(Box<dyn Any + Send>),
+    /// The future was dropped because Python asked for it.
+    Cancelled,
+    /// The future was dropped by its runtime.
+    Abandoned,
+}
+
+// SAFETY: the stage is only touched by its one owner at a time, and ownership is handed on by `spawn` and by the
+// mailbox, which both synchronise. `F`, `T` and `R` may be moved to another thread.
+unsafe impl<R: Sync, F: Send, T: Send> Sync for Task<R, F, T> {}
+
+/// What the Python side knows of a task before it is started.
+pub(crate) trait Start: Cancel {
+    /// Spawns the future on its runtime. Called once.
+    fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals);
+}
+
+/// What the Python side knows of a running task.
+pub(crate) trait Cancel: Send + Sync {
+    /// Has the future dropped, on its runtime, at its next poll. From any thread; without effect when it has ended.
+    fn cancel(&self);
+
+    /// The full path of the function in which the future's type was written.
+    fn path(&self) -> &'static str;
+}
+
+/// A task that has not been started.
+pub(crate) fn new<R, F, T>(runtime: R, future: F) -> Arc<dyn Start>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    Envelope::new(Task {
+        runtime,
+        cancelled: AtomicBool::new(false),
+        waker: AtomicWaker::new(),
+        waiter: AtomicUsize::new(usize::MAX),
+        stage: UnsafeCell::new(Stage::Future(future)),
+    })
+}
+
+/// Starts a task for the event loop that runs in this thread, and gives its waiter.
+pub(crate) fn start(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, Object<AsyncioFuture>>> {
+    let Some(locals) = TaskLocals::running(py)? else {
+        return Err(error::no_running_event_loop(&format!("the Rust future '{}'", name(task.path()))));
+    };
+    let event_loop = Arc::clone(locals.handle());
+    let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&task) as Arc<dyn Cancel>)?;
+    let waiter = event_loop.insert(InFlight::Waiter(future.clone().unbind()));
+    task.start(waiter, locals);
+    Ok(future)
+}
+
+/// The last part of a path.
+pub(crate) fn name(path: &str) -> &str {
+    path.rsplit("::").next().unwrap_or(path)
+}
+
+impl<R, F, T> Start for Envelope<Task<R, F, T>>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
+        // Relaxed: `spawn` hands the driver, and with it this write, to its thread.
+        self.letter.waiter.store(waiter, Ordering::Relaxed);
+        let runtime = self.letter.runtime.clone();
+        runtime.spawn(Driver { task: Some(self), locals: Some(locals) });
+    }
+}
+
+impl<R, F, T> Cancel for Envelope<Task<R, F, T>>
+where
+    R: Runtime,
+    F: Send + 'static,
+    T: Send + 'static,
+{
+    fn cancel(&self) {
+        // Release pairs with the acquire in `Driver::poll`, though the flag carries nothing but itself.
+        self.letter.cancelled.store(true, Ordering::Release);
+        self.letter.waker.wake();
+    }
+
+    fn path(&self) -> &'static str {
+        let path = std::any::type_name::<F>();
+        // A generic function's arguments would say more than a name should; so would the async block's own suffix.
+        let path = path.split_once('<').map_or(path, |(path, _)| path);
+        path.trim_end_matches("::{{closure}}")
+    }
+}
+
+/// What the runtime polls: the only owner of a running task's stage.
+struct Driver<R, F, T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    /// `None` when the task has ended.
+    task: Option<Arc<Envelope<Task<R, F, T>>>>,
+    /// `None` during a poll, and when the task has ended.
+    locals: Option<TaskLocals>,
+}
+
+impl<R, F, T> Driver<R, F, T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    /// Drops the future, if it is still there, and sends its end to the event loop.
+    fn end(&mut self, end: End<T>) {
+        let (Some(task), Some(locals)) = (self.task.take(), self.locals.take()) else { return };
+        // SAFETY: the driver owns the stage until it posts the task, and it gives up the task here.
+        let stage = unsafe { &mut *task.letter.stage.get() };
+        let mut end = end;
+        // The assignment drops the future, which is the user's code.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| *stage = Stage::Delivered)) {
+            end = End::Panicked(payload);
+        }
+        *stage = Stage::Ended(end);
+        let event_loop: &Arc<EventLoop> = locals.handle();
+        event_loop.post(task);
+    }
+}
+
+impl<R, F, T> Future for Driver<R, F, T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let Some(task) = &this.task else { return Poll::Ready(()) };
+        // First the waker, then the flag: a cancellation that comes after the look at the flag finds the waker.
+        task.letter.waker.register(cx.waker());
+        if task.letter.cancelled.load(Ordering::Acquire) {
+            this.end(End::Cancelled);
+            return Poll::Ready(());
+        }
+        // SAFETY: the driver owns the stage.
+        let Stage::Future(future) = (unsafe { &mut *task.letter.stage.get() }) else {
+            unreachable!("it has not ended")
+        };
+        // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
+        let future = unsafe { Pin::new_unchecked(future) };
+        let polled = {
+            let _entered = Entered::new(&mut this.locals);
+            catch_unwind(AssertUnwindSafe(|| future.poll(cx)))
+        };
+        match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(result)) => this.end(End::Returned(result)),
+            Err(payload) => this.end(End::Panicked(payload)),
+        }
+        Poll::Ready(())
+    }
+}
+
+impl<R, F, T> Drop for Driver<R, F, T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    fn drop(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
+impl<R, F, T> Letter for Task<R, F, T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+        let task = &envelope.letter;
+        // SAFETY: the driver has posted the task and given it up; a task is posted once, and delivered once.
+        let Stage::Ended(end) = mem::replace(unsafe { &mut *task.stage.get() }, Stage::Delivered) else {
+            unreachable!("it was posted by its driver")
+        };
+        let path = envelope.path();
+        let settlement = match end {
+            End::Returned(Ok(value)) => into_python(delivery.py, value),
+            End::Returned(Err(error)) => Settlement::Failed(error),
+            End::Panicked(payload) => Settlement::Failed(error::panicked(payload)),
+            End::Cancelled => Settlement::Cancelled,
+            End::Abandoned => Settlement::Failed(error::abandoned(name(path))),
+        };
+        AsyncioFuture::deliver(task.waiter.load(Ordering::Relaxed), settlement, delivery)
+    }
+
+    fn refuse(envelope: Arc<Envelope<Self>>) {
+        // The loop let go of the waiter when it was closed. The output is dropped here.
+        drop(envelope);
+    }
+}
+
+/// Converts an output; the conversion is the user's code.
+fn into_python<T: for<'py> IntoPyObject<'py>>(py: Python<'_>, value: T) -> Settlement {
+    match catch_unwind(AssertUnwindSafe(|| value.into_py_any(py))) {
+        Ok(Ok(value)) => Settlement::Done(value),
+        Ok(Err(error)) => Settlement::Failed(error),
+        Err(payload) => Settlement::Failed(error::panicked(payload)),
+    }
+}
