@@ -112,9 +112,24 @@ pub(crate) fn start(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, 
     Ok(future)
 }
 
-/// The last part of a path.
+/// The name of the function at the end of a path: its last part, without generic arguments.
 pub(crate) fn name(path: &str) -> &str {
-    path.rsplit("::").next().unwrap_or(path)
+    let (mut depth, mut start, mut end) = (0_usize, 0, path.len());
+    for (index, byte) in path.bytes().enumerate() {
+        match byte {
+            b'<' => {
+                if depth == 0 && index > start {
+                    end = index;
+                }
+                depth += 1;
+            }
+            // The arrow of a function's type closes nothing.
+            b'>' if index == 0 || path.as_bytes()[index - 1] != b'-' => depth = depth.saturating_sub(1),
+            b':' if depth == 0 => (start, end) = (index + 1, path.len()),
+            _ => {}
+        }
+    }
+    &path[start..end]
 }
 
 impl<R, F, T> Start for Envelope<Task<R, F, T>>
@@ -144,10 +159,8 @@ where
     }
 
     fn path(&self) -> &'static str {
-        let path = std::any::type_name::<F>();
-        // A generic function's arguments would say more than a name should; so would the async block's own suffix.
-        let path = path.split_once('<').map_or(path, |(path, _)| path);
-        path.trim_end_matches("::{{closure}}")
+        // Where an async block was written is in the names of the functions around it.
+        std::any::type_name::<F>().trim_end_matches("::{{closure}}")
     }
 }
 
@@ -268,5 +281,25 @@ fn into_python<T: for<'py> IntoPyObject<'py>>(py: Python<'_>, value: T) -> Settl
         Ok(Ok(value)) => Settlement::Done(value),
         Ok(Err(error)) => Settlement::Failed(error),
         Err(payload) => Settlement::Failed(error::panicked(payload)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn a_name_is_the_last_part_of_a_path() {
+        for (path, expected) in [
+            ("fetch", "fetch"),
+            ("client::fetch", "fetch"),
+            ("client::fetch<i32>", "fetch"),
+            ("client::Client<alloc::string::String>::fetch", "fetch"),
+            ("<client::Client as client::Fetch<u8>>::fetch", "fetch"),
+            ("futures_util::future::Map<client::fetch, fn(u8) -> client::Page>", "Map"),
+            ("", ""),
+        ] {
+            assert_eq!(name(path), expected, "{path}");
+        }
     }
 }

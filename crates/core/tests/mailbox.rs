@@ -11,20 +11,17 @@ use pyo3::PyResult;
 mod mailbox;
 
 mod primitives {
-    pub(crate) use loom::{
-        cell::UnsafeCell as LoomCell,
-        sync::{
-            Arc,
-            atomic::{AtomicBool, AtomicPtr, Ordering},
-        },
+    pub(crate) use loom::sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicPtr, Ordering},
     };
 
     #[derive(Debug)]
-    pub(crate) struct UnsafeCell<T>(LoomCell<T>);
+    pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
 
     impl<T> UnsafeCell<T> {
         pub(crate) fn new(value: T) -> Self {
-            Self(LoomCell::new(value))
+            Self(loom::cell::UnsafeCell::new(value))
         }
 
         pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {

@@ -8,7 +8,9 @@ use crate::Tokio;
 /// tokio's runtime flavors.
 #[derive(Clone, Copy, Debug)]
 pub enum Flavor {
+    /// A scheduler with several threads.
     MultiThread,
+    /// A scheduler with one thread, which drives it.
     CurrentThread,
 }
 

@@ -172,6 +172,9 @@ impl EventLoop {
 
     /// The loop is gone: nothing is delivered any more, and what is in flight ends.
     fn close(&self, py: Python<'_>) {
+        // The cache would keep the descriptor until another loop runs in this thread.
+        let cached =
+            RUNNING.try_with(|running| running.borrow_mut().take_if(|handle| std::ptr::eq(Arc::as_ptr(handle), self)));
         let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(), Batch::empty())];
         let in_flight = mem::take(&mut *self.in_flight.lock());
         for (_, item) in in_flight {
@@ -185,6 +188,7 @@ impl EventLoop {
                 letter.refuse();
             }
         }
+        drop(cached);
     }
 }
 
