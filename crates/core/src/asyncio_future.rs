@@ -71,6 +71,17 @@ pub(crate) enum Settlement {
     Cancelled,
 }
 
+impl Settlement {
+    /// What the await of it gives or raises.
+    pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        match self {
+            Self::Done(value) => Ok(value.into_bound(py)),
+            Self::Failed(error) => Err(error),
+            Self::Cancelled => Err(cancelled_error(py, None)?),
+        }
+    }
+}
+
 impl AsyncioFuture {
     pub(crate) fn new<'py>(event_loop: Bound<'py, PyAny>, task: Arc<dyn Cancel>) -> PyResult<Bound<'py, Object<Self>>> {
         let py = event_loop.py();
@@ -208,14 +219,8 @@ impl AsyncioFuture {
     }
 
     fn cancelled_error(&self, py: Python<'_>) -> PyResult<PyErr> {
-        static CANCELLED_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         let message = self.state.lock().cancel_message.as_ref().map(|message| message.clone_ref(py));
-        let class = CANCELLED_ERROR.import(py, "asyncio", "CancelledError")?;
-        let error = match message {
-            Some(message) => class.call1((message,))?,
-            None => class.call0()?,
-        };
-        Ok(PyErr::from_value(error))
+        cancelled_error(py, message)
     }
 
     fn call_soon(
@@ -495,6 +500,16 @@ fn set_exception<'py>(_: &This<'py>, _: &Arguments<'_, 'py>) -> PyResult<Bound<'
 
 fn boolean(py: Python<'_>, value: bool) -> Bound<'_, PyAny> {
     PyBool::new(py, value).to_owned().into_any()
+}
+
+fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
+    static CANCELLED_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = CANCELLED_ERROR.import(py, "asyncio", "CancelledError")?;
+    let error = match message {
+        Some(message) => class.call1((message,))?,
+        None => class.call0()?,
+    };
+    Ok(PyErr::from_value(error))
 }
 
 fn invalid_state(py: Python<'_>, message: &'static str) -> PyResult<PyErr> {

@@ -1,7 +1,7 @@
 //! Rust future -> Python coroutine.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     mem,
     sync::{
         Arc,
@@ -28,7 +28,10 @@ pub(crate) struct Coroutine {
     /// Taken for the time of a step: a second `send`, `throw` or `close` at the same time finds it taken.
     running: AtomicBool,
     stage: Lock<Stage>,
-    names: Lock<Names>,
+    /// The path of the Rust function, from which the names come.
+    path: &'static str,
+    /// The names that Python code has set.
+    renamed: Lock<Names>,
 }
 
 enum Stage {
@@ -40,19 +43,21 @@ enum Stage {
     Closed,
 }
 
-/// Python lets its coroutines be renamed.
+/// Python lets its coroutines be renamed. Hardly anybody does, so there is nothing here but on demand.
+#[derive(Default)]
 struct Names {
-    name: Py<PyString>,
-    qualified: Py<PyString>,
+    name: Option<Py<PyString>>,
+    qualified: Option<Py<PyString>>,
 }
 
 /// A coroutine for a task that has not been started.
 pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, PyAny>> {
-    let path = task.path();
-    let names =
-        Names { name: PyString::new(py, task::name(path)).unbind(), qualified: PyString::new(py, path).unbind() };
-    let coroutine =
-        Coroutine { running: AtomicBool::new(false), stage: Lock::new(Stage::Created(task)), names: Lock::new(names) };
+    let coroutine = Coroutine {
+        running: AtomicBool::new(false),
+        path: task.path(),
+        stage: Lock::new(Stage::Created(task)),
+        renamed: Lock::default(),
+    };
     Ok(class::new(py, coroutine)?.into_any())
 }
 
@@ -90,8 +95,10 @@ impl Coroutine {
                     step.replace(Stage::Created(task));
                     return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
                 }
-                let future = task::start(py, task)?;
-                step.go_on(future)
+                match Arc::clone(&task).poll_in_place(py)? {
+                    Some(settlement) => settlement.into_result(py).map(Sent::Return),
+                    None => step.go_on(task::start(py, task)?),
+                }
             }
             Stage::Suspended(future) => {
                 let future = future.into_bound(py);
@@ -123,6 +130,16 @@ impl Coroutine {
             Stage::Closed => {}
         }
         Ok(())
+    }
+
+    fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        let set = self.renamed.lock().name.as_ref().map(|name| name.bind(py).clone());
+        set.unwrap_or_else(|| PyString::new(py, task::name(self.path)))
+    }
+
+    fn qualified_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        let set = self.renamed.lock().qualified.as_ref().map(|name| name.bind(py).clone());
+        set.unwrap_or_else(|| PyString::new(py, self.path))
     }
 
     fn state_name(&self) -> &'static str {
@@ -179,7 +196,7 @@ impl Class for Coroutine {
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
         let coroutine = this.get();
-        let name = coroutine.names.lock().qualified.clone_ref(this.py());
+        let name = coroutine.qualified_name(this.py());
         Ok(format!("<coroutine object {name} {} at {:p}>", coroutine.state_name(), this.as_ptr()))
     }
 
@@ -213,7 +230,7 @@ impl Class for Coroutine {
     fn finalize(&mut self, py: Python<'_>) {
         match mem::replace(&mut *self.stage.lock(), Stage::Closed) {
             Stage::Created(task) => {
-                warn_never_awaited(py, &self.names.lock().qualified);
+                warn_never_awaited(&self.qualified_name(py));
                 drop(task);
             }
             Stage::Suspended(future) => future.get().abandon(py),
@@ -225,14 +242,15 @@ impl Class for Coroutine {
 /// Python's own warning.
 ///
 /// The dying object is not handed out, so that it cannot be brought back to life half-way.
-fn warn_never_awaited(py: Python<'_>, name: &Py<PyString>) {
+fn warn_never_awaited(name: &Bound<'_, PyString>) {
+    let py = name.py();
     let warn = || -> PyResult<()> {
-        let message = std::ffi::CString::new(format!("coroutine '{name}' was never awaited"))?;
+        let message = CString::new(format!("coroutine '{name}' was never awaited"))?;
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
     };
     if let Err(error) = warn() {
         // `-W error` makes the warning an exception, which nobody can catch here.
-        error.write_unraisable(py, Some(name.bind(py)));
+        error.write_unraisable(py, Some(name));
     }
 }
 
@@ -262,22 +280,22 @@ fn await_<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(this.get().names.lock().name.clone_ref(this.py()).into_bound(this.py()).into_any())
+    Ok(this.get().name(this.py()).into_any())
 }
 
 fn set_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__name__", value)?;
-    let _old = mem::replace(&mut this.get().names.lock().name, value);
+    let _old = this.get().renamed.lock().name.replace(value);
     Ok(())
 }
 
 fn qualified_name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(this.get().names.lock().qualified.clone_ref(this.py()).into_bound(this.py()).into_any())
+    Ok(this.get().qualified_name(this.py()).into_any())
 }
 
 fn set_qualified_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__qualname__", value)?;
-    let _old = mem::replace(&mut this.get().names.lock().qualified, value);
+    let _old = this.get().renamed.lock().qualified.replace(value);
     Ok(())
 }
 

@@ -64,3 +64,11 @@ pub(crate) fn event_loop_closed() -> PyErr {
         "the event loop is closed: the Python side of this future can't run any more; await it before the loop ends",
     )
 }
+
+/// A local future was to be polled on a thread that is not its own.
+pub(crate) fn wrong_thread(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "the local Rust future '{name}' can't leave its thread: await it on the thread on which it was made, \
+         or make it by into_coroutine"
+    ))
+}

@@ -8,6 +8,7 @@ mod event_loop;
 mod locals;
 mod context;
 mod task;
+mod local;
 mod asyncio_future;
 mod coroutine;
 mod future;

@@ -4,7 +4,10 @@ use std::future::Future;
 
 use pyo3::prelude::*;
 
-use crate::{coroutine, locals, run, task};
+use crate::{
+    coroutine, local, locals, run,
+    task::{self, FirstPoll},
+};
 
 /// A Rust runtime that futures can be run on.
 ///
@@ -97,7 +100,57 @@ pub trait RuntimeExt: Runtime {
         F: Future<Output = PyResult<T>> + Send + 'static,
         T: for<'a> IntoPyObject<'a> + Send + 'static,
     {
-        coroutine::new(py, task::new(self.clone(), future))
+        coroutine::new(py, task::new(self.clone(), future, FirstPoll::OnRuntime))
+    }
+
+    /// Turns a Rust future into a Python coroutine that polls it once in place.
+    ///
+    /// As [`into_coroutine`](Self::into_coroutine), but the first `send` polls the future where it is, on the event
+    /// loop's thread and inside [`Runtime::enter`]: when it is ready at once, nothing crosses a thread.
+    /// When it has to wait, it is spawned on this runtime, which polls it again.
+    /// Nothing happens before the first `send`, so `asyncio.run` takes this coroutine too.
+    ///
+    /// The poll in place is made attached to Python: it must be short, and must not wait for a lock that another thread
+    /// may hold while it attaches.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`into_coroutine`](Self::into_coroutine).
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`into_coroutine`](Self::into_coroutine).
+    fn into_eager_coroutine<'py, F, T>(&self, py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
+    where
+        F: Future<Output = PyResult<T>> + Send + 'static,
+        T: for<'a> IntoPyObject<'a> + Send + 'static,
+    {
+        coroutine::new(py, task::new(self.clone(), future, FirstPoll::InPlace))
+    }
+
+    /// Turns a Rust future that need not be `Send` into a Python coroutine.
+    ///
+    /// The future is polled and dropped on the event loop's own thread, inside [`Runtime::enter`], so that timers and
+    /// sockets of the runtime work in it; the first poll is part of the first `send`.
+    /// It is polled attached to Python: a poll must be short, and must not wait for a lock that another thread may hold
+    /// while it attaches.
+    ///
+    /// The coroutine must be awaited on the thread on which it was made.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`into_coroutine`](Self::into_coroutine), and `RuntimeError` on another thread than that on which it was
+    /// made; then the future is leaked, since no other thread may drop it.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`into_coroutine`](Self::into_coroutine), but that the future is dropped on the loop's thread.
+    fn into_local_coroutine<'py, F, T>(&self, py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
+    where
+        F: Future<Output = PyResult<T>> + 'static,
+        T: for<'a> IntoPyObject<'a> + 'static,
+    {
+        coroutine::new(py, local::new(self.clone(), future))
     }
 
     /// Starts a Rust future now and gives Python an asyncio future for it.
@@ -117,7 +170,7 @@ pub trait RuntimeExt: Runtime {
         F: Future<Output = PyResult<T>> + Send + 'static,
         T: for<'a> IntoPyObject<'a> + Send + 'static,
     {
-        task::start(py, task::new(self.clone(), future)).map(Bound::into_any)
+        task::start(py, task::new(self.clone(), future, FirstPoll::OnRuntime)).map(Bound::into_any)
     }
 
     /// Runs a future on a new event loop, to completion, as `asyncio.run` does.
@@ -218,6 +271,34 @@ macro_rules! adapter {
             T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
         {
             $crate::RuntimeExt::into_coroutine(&current_runtime()?, py, future)
+        }
+
+        /// Turns a Rust future into a Python coroutine that polls it once in place, on the current runtime.
+        ///
+        /// See [`RuntimeExt::into_eager_coroutine`].
+        pub fn into_eager_coroutine<F, T>(
+            py: $crate::private::Python<'_>,
+            future: F,
+        ) -> $crate::private::PyResult<$crate::private::Bound<'_, $crate::private::PyAny>>
+        where
+            F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
+            T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
+        {
+            $crate::RuntimeExt::into_eager_coroutine(&current_runtime()?, py, future)
+        }
+
+        /// Turns a Rust future that need not be `Send` into a Python coroutine, with the current runtime's context.
+        ///
+        /// See [`RuntimeExt::into_local_coroutine`].
+        pub fn into_local_coroutine<F, T>(
+            py: $crate::private::Python<'_>,
+            future: F,
+        ) -> $crate::private::PyResult<$crate::private::Bound<'_, $crate::private::PyAny>>
+        where
+            F: ::core::future::Future<Output = $crate::private::PyResult<T>> + 'static,
+            T: for<'py> $crate::private::IntoPyObject<'py> + 'static,
+        {
+            $crate::RuntimeExt::into_local_coroutine(&current_runtime()?, py, future)
         }
 
         /// Starts a Rust future on the current runtime and gives Python an asyncio future for it.

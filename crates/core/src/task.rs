@@ -22,7 +22,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use atomic_waker::AtomicWaker;
@@ -40,6 +40,7 @@ use crate::{
 /// A Rust future, from its conversion to the delivery of its output.
 pub(crate) struct Task<R, F, T> {
     runtime: R,
+    first_poll: FirstPoll,
     /// Set once by anybody, before `waker` is woken; read by the driver, after it has registered with `waker`.
     cancelled: AtomicBool,
     /// The runtime's waker, registered by the driver at each poll.
@@ -50,13 +51,22 @@ pub(crate) struct Task<R, F, T> {
     stage: UnsafeCell<Stage<F, T>>,
 }
 
+/// Where a future is polled first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstPoll {
+    OnRuntime,
+    /// On the thread of the event loop, when it is awaited; it is spawned only if it has to wait.
+    InPlace,
+}
+
 enum Stage<F, T> {
     Future(F),
     Ended(End<T>),
     Delivered,
 }
 
-enum End<T> {
+/// How a future ended.
+pub(crate) enum End<T> {
     Returned(PyResult<T>),
     Panicked(Box<dyn Any + Send>),
     /// The future was dropped because Python asked for it.
@@ -71,21 +81,28 @@ unsafe impl<R: Sync, F: Send, T: Send> Sync for Task<R, F, T> {}
 
 /// What the Python side knows of a task before it is started.
 pub(crate) trait Start: Cancel {
-    /// Spawns the future on its runtime. Called once.
+    /// Polls the future once where it is, if that is its way; gives its result if it has ended.
+    ///
+    /// Called at most once, by the owner of the only reference, on the event loop's thread and before `start`.
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Settlement>>;
+
+    /// Goes on with a future that has not ended: for the most part, spawns it on its runtime.
+    ///
+    /// Called at most once.
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals);
 }
 
 /// What the Python side knows of a running task.
 pub(crate) trait Cancel: Send + Sync {
     /// Has the future dropped, on its runtime, at its next poll. From any thread; without effect when it has ended.
-    fn cancel(&self);
+    fn cancel(self: Arc<Self>);
 
     /// The full path of the function in which the future's type was written.
     fn path(&self) -> &'static str;
 }
 
 /// A task that has not been started.
-pub(crate) fn new<R, F, T>(runtime: R, future: F) -> Arc<dyn Start>
+pub(crate) fn new<R, F, T>(runtime: R, future: F, first_poll: FirstPoll) -> Arc<dyn Start>
 where
     R: Runtime,
     F: Future<Output = PyResult<T>> + Send + 'static,
@@ -93,6 +110,7 @@ where
 {
     Envelope::new(Task {
         runtime,
+        first_poll,
         cancelled: AtomicBool::new(false),
         waker: AtomicWaker::new(),
         waiter: AtomicUsize::new(usize::MAX),
@@ -110,6 +128,12 @@ pub(crate) fn start(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, 
     let waiter = event_loop.insert(InFlight::Waiter(future.clone().unbind()));
     task.start(waiter, locals);
     Ok(future)
+}
+
+/// The full path of the function in which a future's type was written.
+pub(crate) fn path<F>() -> &'static str {
+    // An async block is a closure of the function around it.
+    std::any::type_name::<F>().trim_end_matches("::{{closure}}")
 }
 
 /// The name of the function at the end of a path: its last part, without generic arguments.
@@ -138,6 +162,27 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Settlement>> {
+        let task = &self.letter;
+        if task.first_poll == FirstPoll::OnRuntime {
+            return Ok(None);
+        }
+        // SAFETY: the task has not been started, and the caller has the only reference.
+        let stage = unsafe { &mut *task.stage.get() };
+        let Stage::Future(future) = stage else { unreachable!("it has not been polled") };
+        // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
+        let future = unsafe { Pin::new_unchecked(future) };
+        // Whoever wakes it has nobody to wake yet: the driver polls it again, with a waker of the runtime's.
+        let polled = poll_here(&task.runtime, future, &mut Context::from_waker(Waker::noop()));
+        let end = match polled {
+            Ok(Poll::Pending) => return Ok(None),
+            Ok(Poll::Ready(result)) => End::Returned(result),
+            Err(payload) => End::Panicked(payload),
+        };
+        let end = drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), end);
+        Ok(Some(end.settle(py, self.path())))
+    }
+
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
         // Relaxed: `spawn` hands the driver, and with it this write, to its thread.
         self.letter.waiter.store(waiter, Ordering::Relaxed);
@@ -152,15 +197,14 @@ where
     F: Send + 'static,
     T: Send + 'static,
 {
-    fn cancel(&self) {
+    fn cancel(self: Arc<Self>) {
         // Release pairs with the acquire in `Driver::poll`, though the flag carries nothing but itself.
         self.letter.cancelled.store(true, Ordering::Release);
         self.letter.waker.wake();
     }
 
     fn path(&self) -> &'static str {
-        // Where an async block was written is in the names of the functions around it.
-        std::any::type_name::<F>().trim_end_matches("::{{closure}}")
+        path::<F>()
     }
 }
 
@@ -188,11 +232,7 @@ where
         let (Some(task), Some(locals)) = (self.task.take(), self.locals.take()) else { return };
         // SAFETY: the driver owns the stage until it posts the task, and it gives up the task here.
         let stage = unsafe { &mut *task.letter.stage.get() };
-        let mut end = end;
-        // The assignment drops the future, which is the user's code.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| *stage = Stage::Delivered)) {
-            end = End::Panicked(payload);
-        }
+        let end = drop_future(|| *stage = Stage::Delivered, end);
         *stage = Stage::Ended(end);
         let event_loop: &Arc<EventLoop> = locals.handle();
         event_loop.post(task);
@@ -258,20 +298,46 @@ where
         let Stage::Ended(end) = mem::replace(unsafe { &mut *task.stage.get() }, Stage::Delivered) else {
             unreachable!("it was posted by its driver")
         };
-        let path = envelope.path();
-        let settlement = match end {
-            End::Returned(Ok(value)) => into_python(delivery.py, value),
-            End::Returned(Err(error)) => Settlement::Failed(error),
-            End::Panicked(payload) => Settlement::Failed(error::panicked(payload)),
-            End::Cancelled => Settlement::Cancelled,
-            End::Abandoned => Settlement::Failed(error::abandoned(name(path))),
-        };
+        let settlement = end.settle(delivery.py, envelope.path());
         AsyncioFuture::deliver(task.waiter.load(Ordering::Relaxed), settlement, delivery)
     }
 
     fn refuse(envelope: Arc<Envelope<Self>>) {
         // The loop let go of the waiter when it was closed. The output is dropped here.
         drop(envelope);
+    }
+}
+
+impl<T: for<'py> IntoPyObject<'py>> End<T> {
+    /// What Python gets.
+    pub(crate) fn settle(self, py: Python<'_>, path: &str) -> Settlement {
+        match self {
+            Self::Returned(Ok(value)) => into_python(py, value),
+            Self::Returned(Err(error)) => Settlement::Failed(error),
+            Self::Panicked(payload) => Settlement::Failed(error::panicked(payload)),
+            Self::Cancelled => Settlement::Cancelled,
+            Self::Abandoned => Settlement::Failed(error::abandoned(name(path))),
+        }
+    }
+}
+
+/// Polls a future on the thread of the event loop, where it finds the loop by itself.
+pub(crate) fn poll_here<F: Future>(
+    runtime: &impl Runtime,
+    future: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Result<Poll<F::Output>, Box<dyn Any + Send>> {
+    // The locals of a Rust task further up the stack are not this one's.
+    let mut none = None;
+    let _entered = Entered::new(&mut none);
+    catch_unwind(AssertUnwindSafe(|| runtime.enter(|| future.poll(cx))))
+}
+
+/// Drops a future, which is the user's code: a panic in it is how the task ends.
+pub(crate) fn drop_future<T>(drop: impl FnOnce(), end: End<T>) -> End<T> {
+    match catch_unwind(AssertUnwindSafe(drop)) {
+        Ok(()) => end,
+        Err(payload) => End::Panicked(payload),
     }
 }
 

@@ -1,0 +1,203 @@
+//! A Rust future that stays on the event loop's thread.
+//!
+//! It need not be `Send`: the loop's thread polls it and drops it, and nobody else.
+//! Waking it is sending it to its loop's mailbox, so that each poll is a delivery.
+
+use std::{
+    cell::UnsafeCell,
+    future::Future,
+    mem::ManuallyDrop,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, ThreadId},
+};
+
+use pyo3::prelude::*;
+
+use crate::{
+    Runtime, TaskLocals,
+    asyncio_future::{AsyncioFuture, Settlement},
+    error,
+    event_loop::{Delivery, Envelope, EventLoop, Letter},
+    task::{Cancel, End, Start, drop_future, name, path, poll_here},
+};
+
+/// The cell shared by a local future, its wakers and its Python waiter.
+pub(crate) struct LocalTask<R: Runtime, F> {
+    runtime: R,
+    /// Set before the first poll, so that every waker finds it.
+    event_loop: OnceLock<Arc<EventLoop>>,
+    /// The key of the Python waiter. Only the loop's thread uses it.
+    waiter: AtomicUsize,
+    cancelled: AtomicBool,
+    /// The future is being polled, by a frame further up the stack. Only the loop's thread uses it.
+    polling: AtomicBool,
+    /// It was to be polled meanwhile. Only the loop's thread uses it.
+    again: AtomicBool,
+    /// The only thread that may touch `future`: that on which it was made.
+    thread: ThreadId,
+    /// `None` when it has ended.
+    future: UnsafeCell<ManuallyDrop<Option<F>>>,
+}
+
+// SAFETY: `future` is touched on `thread` only, by `with_future` and `drop`, which check that; the rest is `Sync`.
+unsafe impl<R: Runtime, F> Sync for LocalTask<R, F> {}
+// SAFETY: as above; what is dropped on another thread leaks its future.
+unsafe impl<R: Runtime, F> Send for LocalTask<R, F> {}
+
+/// A task for a future that is polled on this thread.
+pub(crate) fn new<R, F, T>(runtime: R, future: F) -> Arc<dyn Start>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    Envelope::new(LocalTask {
+        runtime,
+        event_loop: OnceLock::new(),
+        waiter: AtomicUsize::new(usize::MAX),
+        cancelled: AtomicBool::new(false),
+        polling: AtomicBool::new(false),
+        again: AtomicBool::new(false),
+        thread: thread::current().id(),
+        future: UnsafeCell::new(ManuallyDrop::new(Some(future))),
+    })
+}
+
+impl<R, F, T> Envelope<LocalTask<R, F>>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    /// Polls the future, or drops it if it was cancelled; gives its end, once.
+    fn step(self: &Arc<Self>, py: Python<'_>) -> PyResult<Option<Settlement>> {
+        let task = &self.letter;
+        if task.thread != thread::current().id() {
+            return Err(error::wrong_thread(name(self.path())));
+        }
+        // Python code that the future calls may run the loop re-entrantly, and that may deliver this task again.
+        if task.polling.swap(true, Ordering::Relaxed) {
+            task.again.store(true, Ordering::Relaxed);
+            return Ok(None);
+        }
+        let end = self.poll();
+        task.polling.store(false, Ordering::Relaxed);
+        if task.again.swap(false, Ordering::Relaxed) {
+            self.wake_by_ref();
+        }
+        Ok(end.map(|end| end.settle(py, self.path())))
+    }
+
+    /// The part of [`step`](Self::step) that is the user's code.
+    fn poll(self: &Arc<Self>) -> Option<End<T>> {
+        let task = &self.letter;
+        // SAFETY: this is the future's thread, and `polling` says that no other frame of it is here.
+        let place = unsafe { &mut *task.future.get() };
+        let future = place.as_mut()?;
+        let end = if task.cancelled.load(Ordering::Acquire) {
+            End::Cancelled
+        } else {
+            // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
+            let future = unsafe { Pin::new_unchecked(future) };
+            let waker = Waker::from(Arc::clone(self));
+            match poll_here(&task.runtime, future, &mut Context::from_waker(&waker)) {
+                Ok(Poll::Pending) => return None,
+                Ok(Poll::Ready(result)) => End::Returned(result),
+                Err(payload) => End::Panicked(payload),
+            }
+        };
+        Some(drop_future(|| task.runtime.enter(|| **place = None), end))
+    }
+}
+
+impl<R, F, T> Start for Envelope<LocalTask<R, F>>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Settlement>> {
+        let Some(event_loop) = EventLoop::running(py)? else {
+            return Err(error::no_running_event_loop(&format!("the Rust future '{}'", name(self.path()))));
+        };
+        let _ = self.letter.event_loop.set(event_loop);
+        self.step(py)
+    }
+
+    fn start(self: Arc<Self>, waiter: usize, _: TaskLocals) {
+        self.letter.waiter.store(waiter, Ordering::Relaxed);
+    }
+}
+
+impl<R, F, T> Cancel for Envelope<LocalTask<R, F>>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    fn cancel(self: Arc<Self>) {
+        // Release pairs with the acquire in `poll`, though the flag carries nothing but itself.
+        self.letter.cancelled.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    fn path(&self) -> &'static str {
+        path::<F>()
+    }
+}
+
+impl<R, F, T> Wake for Envelope<LocalTask<R, F>>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    fn wake(self: Arc<Self>) {
+        // It is set before there is any waker.
+        if let Some(event_loop) = self.letter.event_loop.get() {
+            Arc::clone(event_loop).post(self);
+        }
+    }
+}
+
+impl<R, F, T> Letter for LocalTask<R, F>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+        let settlement = match envelope.step(delivery.py) {
+            Ok(None) => return Ok(()),
+            Ok(Some(settlement)) => settlement,
+            Err(error) => Settlement::Failed(error),
+        };
+        AsyncioFuture::deliver(envelope.letter.waiter.load(Ordering::Relaxed), settlement, delivery)
+    }
+
+    fn refuse(envelope: Arc<Envelope<Self>>) {
+        envelope.letter.drop_future();
+    }
+}
+
+impl<R: Runtime, F> LocalTask<R, F> {
+    /// Drops the future, if this is its thread and nothing up the stack polls it. Elsewhere it is leaked.
+    fn drop_future(&self) {
+        if self.thread == thread::current().id() && !self.polling.load(Ordering::Relaxed) {
+            // SAFETY: this is the future's thread, and `polling` says that no other frame of it is here.
+            let place = unsafe { &mut *self.future.get() };
+            self.runtime.enter(|| **place = None);
+        }
+    }
+}
+
+impl<R: Runtime, F> Drop for LocalTask<R, F> {
+    fn drop(&mut self) {
+        self.drop_future();
+    }
+}
