@@ -18,38 +18,58 @@ pub(crate) fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
-/// Calls `function(argument)` in `context`.
+/// Calls `f` in `context`, which is the current one until `f` returns or panics.
 ///
 /// # Errors
 ///
-/// What the function raises, and `RuntimeError` when the context is entered already.
-pub(crate) fn call<'py>(
-    context: &Bound<'py, PyAny>,
-    function: &Bound<'py, PyAny>,
-    argument: &Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    #[cfg(not(Py_LIMITED_API))]
-    {
-        struct Exit<'a, 'py>(&'a Bound<'py, PyAny>);
+/// `RuntimeError` when the context is entered already.
+#[cfg(not(Py_LIMITED_API))]
+pub(crate) fn within<R>(context: &Bound<'_, PyAny>, f: impl FnOnce() -> R) -> PyResult<R> {
+    struct Exit<'a, 'py>(&'a Bound<'py, PyAny>);
 
-        impl Drop for Exit<'_, '_> {
-            fn drop(&mut self) {
-                // SAFETY: the thread is attached, and the context was entered by it.
-                if unsafe { pyo3::ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
-                    PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), Some(self.0));
-                }
+    impl Drop for Exit<'_, '_> {
+        fn drop(&mut self) {
+            // SAFETY: the thread is attached, and the context was entered by it.
+            if unsafe { pyo3::ffi::PyContext_Exit(self.0.as_ptr()) } != 0 {
+                PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), Some(self.0));
             }
         }
-
-        // SAFETY: the thread is attached, and `context` is one; if it is not, that is an exception.
-        if unsafe { pyo3::ffi::PyContext_Enter(context.as_ptr()) } != 0 {
-            return Err(PyErr::fetch(context.py()));
-        }
-        let _exit = Exit(context);
-        function.call1((argument,))
     }
-    #[cfg(Py_LIMITED_API)]
-    {
-        context.call_method1(pyo3::intern!(context.py(), "run"), (function, argument))
+
+    // SAFETY: the thread is attached, and `context` is a context; if it were not, that is an exception.
+    if unsafe { pyo3::ffi::PyContext_Enter(context.as_ptr()) } != 0 {
+        return Err(PyErr::fetch(context.py()));
+    }
+    let _exit = Exit(context);
+    Ok(f())
+}
+
+/// Calls `f` in `context`, by way of `Context.run` and a Python function.
+#[cfg(Py_LIMITED_API)]
+pub(crate) fn within<R>(context: &Bound<'_, PyAny>, f: impl FnOnce() -> R) -> PyResult<R> {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    /// The address of a closure that the caller keeps alive, and whose only user this is.
+    #[pyclass(frozen, module = "pyo3_await")]
+    struct Trampoline(usize);
+
+    #[pymethods]
+    impl Trampoline {
+        fn __call__(&self) {
+            // SAFETY: `Context.run` calls it once, on this thread, before `within` returns.
+            unsafe { (*(self.0 as *mut &mut dyn FnMut()))() }
+        }
+    }
+
+    let py = context.py();
+    let mut f = Some(f);
+    let mut result = None;
+    let mut closure = || result = f.take().map(|f| catch_unwind(AssertUnwindSafe(f)));
+    let mut closure: &mut dyn FnMut() = &mut closure;
+    let trampoline = Bound::new(py, Trampoline((&raw mut closure) as usize))?;
+    context.call_method1(pyo3::intern!(py, "run"), (trampoline,))?;
+    match result.expect("`Context.run` has called it") {
+        Ok(value) => Ok(value),
+        Err(payload) => resume_unwind(payload),
     }
 }

@@ -95,9 +95,10 @@ impl Coroutine {
                     step.replace(Stage::Created(task));
                     return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
                 }
-                match Arc::clone(&task).poll_in_place(py)? {
+                let mut locals = None;
+                match Arc::clone(&task).poll_in_place(py, &mut locals)? {
                     Some(settlement) => settlement.into_result(py).map(Sent::Return),
-                    None => step.go_on(task::start(py, task)?),
+                    None => step.go_on(task::start(py, task, locals)?),
                 }
             }
             Stage::Suspended(future) => {

@@ -51,6 +51,13 @@ pub(crate) fn no_event_loop() -> PyErr {
     )
 }
 
+/// There is no Rust task whose cancellation could be waited for.
+pub(crate) fn not_in_a_task() -> PyErr {
+    PyRuntimeError::new_err(
+        "no Rust task: cancelled(...) is for futures that Python awaits, and tasks that inherit their TaskLocals",
+    )
+}
+
 /// A coroutine or future was started outside an event loop.
 pub(crate) fn no_running_event_loop(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!(

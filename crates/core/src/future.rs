@@ -202,7 +202,7 @@ impl Call {
     fn start(this: &Arc<Envelope<Self>>, awaitable: Py<PyAny>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
         let py = delivery.py;
         let event_loop = delivery.event_loop.object(py)?;
-        let context = this.letter.locals.context(py);
+        let context = this.letter.locals.copy_context(py)?;
         let task = schedule(&event_loop, &context, awaitable.into_bound(py))?;
         let key = delivery.event_loop.insert(InFlight::Call(Arc::clone(this)));
         let cancelled = {
@@ -329,11 +329,8 @@ fn schedule<'py>(
     static ENSURE_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
     let py = event_loop.py();
-    // The locals' context is entered by nobody, so that tasks made of it at the same time do not exclude each other;
-    // each task then has a copy of its own.
-    let context = context.call_method0(intern!(py, "copy"))?;
     if is_native_coroutine(&awaitable)? {
-        return context::call(&context, &event_loop.getattr(intern!(py, "create_task"))?, &awaitable);
+        return context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))?;
     }
     let ensure_future = ENSURE_FUTURE.import(py, "asyncio", "ensure_future")?;
     let keywords = PyDict::new(py);

@@ -6,6 +6,7 @@
 mod runtime;
 mod event_loop;
 mod locals;
+mod cancellation;
 mod context;
 mod task;
 mod local;
@@ -21,9 +22,10 @@ mod sync;
 #[doc(hidden)]
 pub mod private;
 
+pub use cancellation::{Cancelled, cancelled};
 pub use error::RustPanic;
 pub use future::{PythonFuture, into_future};
-pub use locals::{Scope, TaskLocals, scope};
+pub use locals::{Scope, TaskLocals, attach, scope};
 #[cfg(feature = "macros")]
 pub use pyo3_await_macros::{main, test};
 pub use run::run_forever;

@@ -14,6 +14,7 @@ use std::{
     },
     task::{Context, Poll, Wake, Waker},
     thread::{self, ThreadId},
+    time::Duration,
 };
 
 use pyo3::prelude::*;
@@ -21,7 +22,7 @@ use pyo3::prelude::*;
 use crate::{
     Runtime, TaskLocals,
     asyncio_future::{AsyncioFuture, Settlement},
-    error,
+    context, error,
     event_loop::{Delivery, Envelope, EventLoop, Letter},
     task::{Cancel, End, Start, drop_future, name, path, poll_here},
 };
@@ -31,6 +32,8 @@ pub(crate) struct LocalTask<R: Runtime, F> {
     runtime: R,
     /// Set before the first poll, so that every waker finds it.
     event_loop: OnceLock<Arc<EventLoop>>,
+    /// Set when the first poll is over.
+    locals: OnceLock<TaskLocals>,
     /// The key of the Python waiter. Only the loop's thread uses it.
     waiter: AtomicUsize,
     cancelled: AtomicBool,
@@ -59,6 +62,7 @@ where
     Envelope::new(LocalTask {
         runtime,
         event_loop: OnceLock::new(),
+        locals: OnceLock::new(),
         waiter: AtomicUsize::new(usize::MAX),
         cancelled: AtomicBool::new(false),
         polling: AtomicBool::new(false),
@@ -75,7 +79,7 @@ where
     T: for<'py> IntoPyObject<'py> + 'static,
 {
     /// Polls the future, or drops it if it was cancelled; gives its end, once.
-    fn step(self: &Arc<Self>, py: Python<'_>) -> PyResult<Option<Settlement>> {
+    fn step(self: &Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>> {
         let task = &self.letter;
         if task.thread != thread::current().id() {
             return Err(error::wrong_thread(name(self.path())));
@@ -85,7 +89,7 @@ where
             task.again.store(true, Ordering::Relaxed);
             return Ok(None);
         }
-        let end = self.poll();
+        let end = self.poll(locals);
         task.polling.store(false, Ordering::Relaxed);
         if task.again.swap(false, Ordering::Relaxed) {
             self.wake_by_ref();
@@ -94,7 +98,7 @@ where
     }
 
     /// The part of [`step`](Self::step) that is the user's code.
-    fn poll(self: &Arc<Self>) -> Option<End<T>> {
+    fn poll(self: &Arc<Self>, locals: &mut Option<TaskLocals>) -> Option<End<T>> {
         let task = &self.letter;
         // SAFETY: this is the future's thread, and `polling` says that no other frame of it is here.
         let place = unsafe { &mut *task.future.get() };
@@ -105,7 +109,7 @@ where
             // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
             let future = unsafe { Pin::new_unchecked(future) };
             let waker = Waker::from(Arc::clone(self));
-            match poll_here(&task.runtime, future, &mut Context::from_waker(&waker)) {
+            match poll_here(&task.runtime, future, locals, &mut Context::from_waker(&waker)) {
                 Ok(Poll::Pending) => return None,
                 Ok(Poll::Ready(result)) => End::Returned(result),
                 Err(payload) => End::Panicked(payload),
@@ -121,16 +125,17 @@ where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py> + 'static,
 {
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Settlement>> {
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>> {
         let Some(event_loop) = EventLoop::running(py)? else {
             return Err(error::no_running_event_loop(&format!("the Rust future '{}'", name(self.path()))));
         };
         let _ = self.letter.event_loop.set(event_loop);
-        self.step(py)
+        self.step(py, locals)
     }
 
-    fn start(self: Arc<Self>, waiter: usize, _: TaskLocals) {
+    fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
         self.letter.waiter.store(waiter, Ordering::Relaxed);
+        let _ = self.letter.locals.set(locals);
     }
 }
 
@@ -140,6 +145,10 @@ where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py> + 'static,
 {
+    fn tell(&self) -> Option<Duration> {
+        self.letter.locals.get()?.cancellation().tell()
+    }
+
     fn cancel(self: Arc<Self>) {
         // Release pairs with the acquire in `poll`, though the flag carries nothing but itself.
         self.letter.cancelled.store(true, Ordering::Release);
@@ -172,7 +181,14 @@ where
     T: for<'py> IntoPyObject<'py> + 'static,
 {
     fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
-        let settlement = match envelope.step(delivery.py) {
+        let Some(locals) = envelope.letter.locals.get() else {
+            // It woke itself in the first poll, which is not over or was its last.
+            return Ok(());
+        };
+        // The first poll was made in the context of whoever awaits; so are the others.
+        let context = locals.copy_context(delivery.py)?;
+        let step = || envelope.step(delivery.py, &mut Some(locals.clone()));
+        let settlement = match context::within(&context, step)? {
             Ok(None) => return Ok(()),
             Ok(Some(settlement)) => settlement,
             Err(error) => Settlement::Failed(error),

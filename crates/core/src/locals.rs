@@ -1,17 +1,23 @@
 //! Which event loop and which context a Rust task belongs to.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     fmt,
     future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use pyo3::prelude::*;
+use pyo3::{intern, prelude::*};
 
-use crate::{context, error, event_loop::EventLoop, future::PythonFuture};
+use crate::{
+    cancellation::{Cancellation, Cancelled},
+    context, error,
+    event_loop::EventLoop,
+    future::PythonFuture,
+};
 
 /// The Python event loop and the `contextvars` of a task.
 ///
@@ -23,11 +29,14 @@ pub struct TaskLocals(Arc<Inner>);
 struct Inner {
     event_loop: Arc<EventLoop>,
     context: Py<PyAny>,
+    cancellation: Cancellation,
 }
 
 thread_local! {
     /// The locals of the Rust task that this thread polls.
     static CURRENT: RefCell<Option<TaskLocals>> = const { RefCell::new(None) };
+    /// A Rust task is polled in place, on the thread of its event loop: it gets its locals when it asks for them.
+    static IN_PLACE: Cell<bool> = const { Cell::new(false) };
 }
 
 impl TaskLocals {
@@ -38,7 +47,7 @@ impl TaskLocals {
     ///
     /// `RuntimeError` when there are neither.
     pub fn current(py: Python<'_>) -> PyResult<Self> {
-        match Self::of_task() {
+        match Self::of_task()? {
             Some(locals) => Ok(locals),
             None => Self::running(py)?.ok_or_else(error::no_event_loop),
         }
@@ -84,6 +93,25 @@ impl TaskLocals {
         PythonFuture::new(self.clone(), awaitable)
     }
 
+    /// [`cancelled`](crate::cancelled) for the task of these locals.
+    pub fn cancelled(&self, grace: Duration) -> Cancelled {
+        Cancelled::new(self.clone(), grace)
+    }
+
+    /// Attaches to Python and calls `f` in a copy of the context: `contextvars` are seen, changes end with the call.
+    ///
+    /// # Errors
+    ///
+    /// What `f` returns as `Err`.
+    pub fn attach<T>(&self, f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
+        Python::attach(|py| context::within(&self.copy_context(py)?, || f(py))?)
+    }
+
+    /// A copy of the context. The context itself is entered by nobody, so that its users do not exclude each other.
+    pub(crate) fn copy_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.0.context.bind(py).call_method0(intern!(py, "copy"))
+    }
+
     /// The locals of the running event loop, if one runs in this thread.
     pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Self>> {
         let Some(event_loop) = EventLoop::running(py)? else { return Ok(None) };
@@ -91,15 +119,28 @@ impl TaskLocals {
     }
 
     pub(crate) fn with(event_loop: Arc<EventLoop>, context: Bound<'_, PyAny>) -> Self {
-        Self(Arc::new(Inner { event_loop, context: context.unbind() }))
+        let cancellation = Cancellation::default();
+        Self(Arc::new(Inner { event_loop, context: context.unbind(), cancellation }))
     }
 
     pub(crate) fn handle(&self) -> &Arc<EventLoop> {
         &self.0.event_loop
     }
 
-    fn of_task() -> Option<Self> {
-        CURRENT.with_borrow(Option::clone)
+    pub(crate) fn cancellation(&self) -> &Cancellation {
+        &self.0.cancellation
+    }
+
+    /// The locals of the Rust task that calls, if it has any.
+    pub(crate) fn of_task() -> PyResult<Option<Self>> {
+        let known = CURRENT.with_borrow(Option::clone);
+        if known.is_some() || !IN_PLACE.get() {
+            return Ok(known);
+        }
+        // A poll in place is made attached, so that this waits for nothing.
+        let locals = Python::attach(Self::running)?;
+        drop(CURRENT.replace(locals.clone()));
+        Ok(locals)
     }
 }
 
@@ -111,7 +152,7 @@ impl fmt::Debug for TaskLocals {
 
 /// The locals that a task spawned here should have: see [`RuntimeExt::spawn_inheriting`](crate::RuntimeExt).
 pub(crate) fn inherited() -> Option<TaskLocals> {
-    TaskLocals::of_task().or_else(of_attached_loop)
+    TaskLocals::of_task().ok().flatten().or_else(of_attached_loop)
 }
 
 #[cfg(not(Py_LIMITED_API))]
@@ -167,22 +208,54 @@ impl<F: Future> Future for Scope<F> {
     }
 }
 
+/// Attaches to Python and calls `f` in a copy of the current task's context.
+///
+/// A Rust future runs on threads that know nothing of Python's `contextvars`: `Python::attach` alone sees none of them.
+/// With this they are as they were when the future was awaited; changes end with the call.
+///
+/// Like `Python::attach` it blocks the thread until the interpreter is free.
+///
+/// # Errors
+///
+/// What `f` returns as `Err`, and `RuntimeError` where there are no [`TaskLocals`].
+///
+/// # Panics
+///
+/// As `Python::attach`, when the interpreter has ended.
+pub fn attach<T>(f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
+    match TaskLocals::of_task()? {
+        Some(locals) => locals.attach(f),
+        None => Python::attach(|py| TaskLocals::current(py)?.attach(f)),
+    }
+}
+
 /// Task locals that are in place for the time of a poll, a panicking one included.
 pub(crate) struct Entered<'a> {
     place: &'a mut Option<TaskLocals>,
     outer: Option<TaskLocals>,
+    outer_in_place: bool,
 }
 
 impl<'a> Entered<'a> {
     /// Moves the locals into the thread, so that no reference is counted.
     pub(crate) fn new(place: &'a mut Option<TaskLocals>) -> Self {
+        Self::with(place, false)
+    }
+
+    /// The same for a poll on the thread of the event loop: locals are made on demand, and are in `place` then.
+    pub(crate) fn in_place(place: &'a mut Option<TaskLocals>) -> Self {
+        Self::with(place, true)
+    }
+
+    fn with(place: &'a mut Option<TaskLocals>, in_place: bool) -> Self {
         let outer = CURRENT.replace(place.take());
-        Self { place, outer }
+        Self { place, outer, outer_in_place: IN_PLACE.replace(in_place) }
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
+        IN_PLACE.set(self.outer_in_place);
         *self.place = CURRENT.replace(self.outer.take());
     }
 }

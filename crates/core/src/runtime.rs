@@ -170,7 +170,7 @@ pub trait RuntimeExt: Runtime {
         F: Future<Output = PyResult<T>> + Send + 'static,
         T: for<'a> IntoPyObject<'a> + Send + 'static,
     {
-        task::start(py, task::new(self.clone(), future, FirstPoll::OnRuntime)).map(Bound::into_any)
+        task::start(py, task::new(self.clone(), future, FirstPoll::OnRuntime), None).map(Bound::into_any)
     }
 
     /// Runs a future on a new event loop, to completion, as `asyncio.run` does.

@@ -19,10 +19,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use atomic_waker::AtomicWaker;
@@ -47,6 +48,8 @@ pub(crate) struct Task<R, F, T> {
     waker: AtomicWaker,
     /// The key of the Python waiter among what the event loop has in flight. Written before the driver is made.
     waiter: AtomicUsize,
+    /// Set when the driver is made; here they are dropped on the loop's thread, with the task.
+    locals: OnceLock<TaskLocals>,
     /// See the table of the module.
     stage: UnsafeCell<Stage<F, T>>,
 }
@@ -83,8 +86,9 @@ unsafe impl<R: Sync, F: Send, T: Send> Sync for Task<R, F, T> {}
 pub(crate) trait Start: Cancel {
     /// Polls the future once where it is, if that is its way; gives its result if it has ended.
     ///
+    /// `locals` are those that the future has asked for, if it has.
     /// Called at most once, by the owner of the only reference, on the event loop's thread and before `start`.
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Settlement>>;
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>>;
 
     /// Goes on with a future that has not ended: for the most part, spawns it on its runtime.
     ///
@@ -94,6 +98,9 @@ pub(crate) trait Start: Cancel {
 
 /// What the Python side knows of a running task.
 pub(crate) trait Cancel: Send + Sync {
+    /// Tells the future that it is cancelled, if it has asked for that; gives the time that it wants.
+    fn tell(&self) -> Option<Duration>;
+
     /// Has the future dropped, on its runtime, at its next poll. From any thread; without effect when it has ended.
     fn cancel(self: Arc<Self>);
 
@@ -114,13 +121,20 @@ where
         cancelled: AtomicBool::new(false),
         waker: AtomicWaker::new(),
         waiter: AtomicUsize::new(usize::MAX),
+        locals: OnceLock::new(),
         stage: UnsafeCell::new(Stage::Future(future)),
     })
 }
 
 /// Starts a task for the event loop that runs in this thread, and gives its waiter.
-pub(crate) fn start(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, Object<AsyncioFuture>>> {
-    let Some(locals) = TaskLocals::running(py)? else {
+///
+/// It has the locals of the loop and the current context, unless it has some already.
+pub(crate) fn start(
+    py: Python<'_>,
+    task: Arc<dyn Start>,
+    locals: Option<TaskLocals>,
+) -> PyResult<Bound<'_, Object<AsyncioFuture>>> {
+    let Some(locals) = locals.map_or_else(|| TaskLocals::running(py), |locals| Ok(Some(locals)))? else {
         return Err(error::no_running_event_loop(&format!("the Rust future '{}'", name(task.path()))));
     };
     let event_loop = Arc::clone(locals.handle());
@@ -162,7 +176,7 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>) -> PyResult<Option<Settlement>> {
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>> {
         let task = &self.letter;
         if task.first_poll == FirstPoll::OnRuntime {
             return Ok(None);
@@ -173,7 +187,7 @@ where
         // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
         let future = unsafe { Pin::new_unchecked(future) };
         // Whoever wakes it has nobody to wake yet: the driver polls it again, with a waker of the runtime's.
-        let polled = poll_here(&task.runtime, future, &mut Context::from_waker(Waker::noop()));
+        let polled = poll_here(&task.runtime, future, locals, &mut Context::from_waker(Waker::noop()));
         let end = match polled {
             Ok(Poll::Pending) => return Ok(None),
             Ok(Poll::Ready(result)) => End::Returned(result),
@@ -186,6 +200,7 @@ where
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
         // Relaxed: `spawn` hands the driver, and with it this write, to its thread.
         self.letter.waiter.store(waiter, Ordering::Relaxed);
+        let _ = self.letter.locals.set(locals.clone());
         let runtime = self.letter.runtime.clone();
         runtime.spawn(Driver { task: Some(self), locals: Some(locals) });
     }
@@ -197,6 +212,10 @@ where
     F: Send + 'static,
     T: Send + 'static,
 {
+    fn tell(&self) -> Option<Duration> {
+        self.letter.locals.get()?.cancellation().tell()
+    }
+
     fn cancel(self: Arc<Self>) {
         // Release pairs with the acquire in `Driver::poll`, though the flag carries nothing but itself.
         self.letter.cancelled.store(true, Ordering::Release);
@@ -325,11 +344,10 @@ impl<T: for<'py> IntoPyObject<'py>> End<T> {
 pub(crate) fn poll_here<F: Future>(
     runtime: &impl Runtime,
     future: Pin<&mut F>,
+    locals: &mut Option<TaskLocals>,
     cx: &mut Context<'_>,
 ) -> Result<Poll<F::Output>, Box<dyn Any + Send>> {
-    // The locals of a Rust task further up the stack are not this one's.
-    let mut none = None;
-    let _entered = Entered::new(&mut none);
+    let _entered = Entered::in_place(locals);
     catch_unwind(AssertUnwindSafe(|| runtime.enter(|| future.poll(cx))))
 }
 

@@ -2,6 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod entry;
 mod runtime;
 
 pub use runtime::{AlreadyInUse, Tokio};

@@ -42,31 +42,32 @@ pub(super) fn adopt(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<EventLoop>> {
         let descriptor = descriptor::Descriptor::new()?;
         let number = descriptor.number();
         let handle = EventLoop::new(event_loop, Waker::Descriptor(descriptor))?;
-        let drain = Bound::new(py, Drain(Arc::clone(&handle)))?;
-        match watch(event_loop, number, &drain) {
-            Ok(()) => {
-                remember(event_loop, PyWeakrefReference::new(drain.as_any())?.as_any())?;
-                return Ok(handle);
-            }
+        match entrust(event_loop, "add_reader", number.into_pyobject(py)?.as_any(), &handle) {
+            Ok(()) => return Ok(handle),
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {}
             Err(error) => return Err(error),
         }
     }
+    /// Ten years, in seconds. The loop wakes for it no more often than it does anyway.
+    const NEVER: f64 = 10.0 * 365.25 * 86_400.0;
     let handle = EventLoop::new(event_loop, Waker::Helper(helper::sender()?))?;
-    let drain = Bound::new(py, Drain(Arc::clone(&handle)))?;
-    remember(event_loop, drain.as_any())?;
+    entrust(event_loop, "call_later", NEVER.into_pyobject(py)?.as_any(), &handle)?;
     Ok(handle)
 }
 
-/// Has the loop call `drain` whenever the descriptor is readable.
-#[cfg(unix)]
-fn watch(event_loop: &Bound<'_, PyAny>, descriptor: i32, drain: &Bound<'_, Drain>) -> PyResult<()> {
+/// Gives the loop a drain, as the callback of a descriptor or of a timer, which the loop drops when it is closed.
+fn entrust(
+    event_loop: &Bound<'_, PyAny>,
+    method: &str,
+    occasion: &Bound<'_, PyAny>,
+    handle: &Arc<EventLoop>,
+) -> PyResult<()> {
     let py = event_loop.py();
+    let drain = Bound::new(py, Drain(Arc::clone(handle)))?;
     // The loop keeps the context of its callbacks: it shall not keep that of whoever came first.
     let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))?;
-    let add_reader = event_loop.getattr(intern!(py, "add_reader"))?;
-    context.call_method1(intern!(py, "run"), (add_reader, descriptor, drain))?;
-    Ok(())
+    context.call_method1(intern!(py, "run"), (event_loop.getattr(method)?, occasion, &drain))?;
+    remember(event_loop, PyWeakrefReference::new(drain.as_any())?.as_any())
 }
 
 fn remember(event_loop: &Bound<'_, PyAny>, drain: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -121,10 +122,11 @@ impl Waker {
     }
 }
 
-/// Schedules the drain that the loop's attribute holds.
+/// Schedules the loop's drain, if it still has one.
 pub(super) fn call_drain(event_loop: &Bound<'_, PyAny>, schedule: &str) -> PyResult<()> {
-    let drain = event_loop.getattr(attribute(event_loop.py()))?;
-    event_loop.call_method1(schedule, (drain,))?;
+    if let Some(drain) = Drain::of(event_loop)? {
+        event_loop.call_method1(schedule, (drain,))?;
+    }
     Ok(())
 }
 

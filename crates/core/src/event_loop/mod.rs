@@ -100,8 +100,7 @@ impl EventLoop {
 
     /// The handle of any loop, made on first use. The loop must not be running in another thread then.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
-        let known = object.getattr_opt(attribute(object.py()))?;
-        match known.map(|known| Drain::of(&known)).transpose()?.flatten() {
+        match Drain::of(object)? {
             Some(drain) if !drain.get().0.mailbox.is_closed() => Ok(Arc::clone(&drain.get().0)),
             _ => asyncio::adopt(object),
         }
@@ -224,13 +223,11 @@ fn attribute(py: Python<'_>) -> &Bound<'_, PyString> {
 struct Drain(Arc<EventLoop>);
 
 impl Drain {
-    /// The drain that a loop's attribute leads to: itself, or a weak reference to it.
-    fn of<'py>(attribute: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
+    /// The drain of a loop. The loop's attribute is a weak reference, since what owns the drain is what `close` drops.
+    fn of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
         use pyo3::types::PyWeakrefMethods;
-        match attribute.cast::<PyWeakrefReference>() {
-            Ok(reference) => Ok(reference.upgrade_as::<Self>()?),
-            Err(_) => Ok(Some(attribute.cast::<Self>()?.clone())),
-        }
+        let Some(reference) = event_loop.getattr_opt(attribute(event_loop.py()))? else { return Ok(None) };
+        reference.cast::<PyWeakrefReference>()?.upgrade_as::<Self>()
     }
 }
 

@@ -1,0 +1,85 @@
+//! Cancellation from Python, and the time that it may take.
+
+use std::{mem, time::Duration};
+
+use pyo3::{intern, prelude::*};
+
+use super::{AsyncioFuture, Outcome, Settlement};
+use crate::{
+    class::{Get, Object},
+    event_loop::Resume,
+};
+
+impl AsyncioFuture {
+    /// Asks the Rust future to stop; whoever waits learns of it when it has.
+    pub(super) fn request_cancel(this: &Bound<'_, Object<Self>>, message: Option<Py<PyAny>>) -> bool {
+        let (task, _old_message) = {
+            let mut state = this.get().state.lock();
+            if !matches!(state.outcome, Outcome::Pending) {
+                return false;
+            }
+            state.cancel_requested = true;
+            (state.task.clone(), mem::replace(&mut state.cancel_message, message))
+        };
+        let Some(task) = task else { return true };
+        let (stage, time) = match task.tell() {
+            Some(grace) => (Stage::CleanUp, grace),
+            None => {
+                task.cancel();
+                (Stage::Drop, CANCELLATION_BOUND)
+            }
+        };
+        // On a closed loop there are no timers, and nobody waits.
+        let _ = Deadline::set(this, stage, time);
+        true
+    }
+}
+
+/// How long the await of a cancelled Rust future waits for the future's drop. What takes longer is a poll that blocks
+/// its thread; Python goes on without it then, and the future is dropped when the poll returns.
+const CANCELLATION_BOUND: Duration = Duration::from_secs(1);
+
+/// The callback of the timer that bounds a cancellation.
+#[pyclass(frozen, module = "pyo3_await")]
+struct Deadline {
+    future: Py<Object<AsyncioFuture>>,
+    stage: Stage,
+}
+
+/// What a cancelled future has until the deadline.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// The time that it asked for.
+    CleanUp,
+    /// Its drop.
+    Drop,
+}
+
+impl Deadline {
+    fn set(future: &Bound<'_, Object<AsyncioFuture>>, stage: Stage, time: Duration) -> PyResult<()> {
+        let py = future.py();
+        let deadline = Bound::new(py, Self { future: future.clone().unbind(), stage })?;
+        let event_loop = future.get().event_loop.bind(py);
+        let timer = event_loop.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), deadline))?;
+        let old = future.get().state.lock().timer.replace(timer.unbind());
+        if let Some(old) = old {
+            old.call_method0(py, intern!(py, "cancel"))?;
+        }
+        Ok(())
+    }
+}
+
+#[pymethods]
+impl Deadline {
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let future = self.future.bind(py);
+        let task = future.get().state.lock().task.clone();
+        match (self.stage, task) {
+            (Stage::CleanUp, Some(task)) => {
+                task.cancel();
+                Self::set(future, Stage::Drop, CANCELLATION_BOUND)
+            }
+            _ => AsyncioFuture::settle(future, Settlement::Cancelled, Resume::Soon),
+        }
+    }
+}

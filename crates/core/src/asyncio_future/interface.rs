@@ -1,0 +1,207 @@
+//! The methods and attributes by which the object is a future to asyncio and to users.
+
+use std::{mem, sync::atomic::Ordering};
+
+use pyo3::{
+    exceptions::{PyRuntimeError, PyTypeError, PyValueError},
+    prelude::*,
+    types::{PyBool, PyList, PyString},
+};
+
+use super::{AsyncioFuture, Callback, Outcome, invalid_state};
+use crate::{
+    class::{Arguments, Get, Members, Object},
+    context,
+};
+
+pub(super) fn members() -> Members<AsyncioFuture> {
+    Members::new()
+        .get_set(c"_asyncio_future_blocking", blocking, set_blocking)
+        .get_set(c"_log_traceback", log_traceback, set_log_traceback)
+        .get(c"_loop", get_loop)
+        .get(c"_state", state)
+        .get(c"_callbacks", callbacks)
+        .get(c"_cancel_message", cancel_message)
+        .get(c"_source_traceback", none)
+        .method(c"get_loop", get_loop)
+        .method(c"done", done)
+        .method(c"cancelled", cancelled)
+        .method(c"result", result)
+        .method(c"exception", exception)
+        .method(c"_make_cancelled_error", make_cancelled_error)
+        .method_with(c"cancel", cancel)
+        .method_with(c"add_done_callback", add_done_callback)
+        .method_with(c"remove_done_callback", remove_done_callback)
+        .method_with(c"set_result", set_result)
+        .method_with(c"set_exception", set_exception)
+}
+
+type This<'py> = Bound<'py, Object<AsyncioFuture>>;
+
+fn blocking<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(boolean(this.py(), this.get().blocking.load(Ordering::Relaxed)))
+}
+
+fn set_blocking(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    this.get().blocking.store(value.is_truthy()?, Ordering::Relaxed);
+    Ok(())
+}
+
+fn log_traceback<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(boolean(this.py(), this.get().log_traceback.load(Ordering::Relaxed)))
+}
+
+fn set_log_traceback(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    if value.is_truthy()? {
+        return Err(PyValueError::new_err("_log_traceback can only be set to False"));
+    }
+    this.get().log_traceback.store(false, Ordering::Relaxed);
+    Ok(())
+}
+
+fn get_loop<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(this.get().event_loop.bind(this.py()).clone())
+}
+
+fn state<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(PyString::new(this.py(), this.get().state_name()).into_any())
+}
+
+/// As asyncio has it: `None` or a list of pairs of a function and a context.
+fn callbacks<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let py = this.py();
+    let pairs: Vec<_> = {
+        let state = this.get().state.lock();
+        let pair = |callback: &Callback| (callback.function.clone_ref(py), callback.context.clone_ref(py));
+        state.first.iter().chain(&state.more).map(pair).collect()
+    };
+    Ok(if pairs.is_empty() { py.None().into_bound(py) } else { PyList::new(py, pairs)?.into_any() })
+}
+
+fn cancel_message<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let py = this.py();
+    let message = this.get().state.lock().cancel_message.as_ref().map(|message| message.clone_ref(py));
+    Ok(message.unwrap_or_else(|| py.None()).into_bound(py))
+}
+
+fn none<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(this.py().None().into_bound(this.py()))
+}
+
+fn done<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(boolean(this.py(), this.get().is_done()))
+}
+
+fn cancelled<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(boolean(this.py(), matches!(this.get().state.lock().outcome, Outcome::Cancelled)))
+}
+
+fn result<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    this.get().take_result(this.py())
+}
+
+fn exception<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let (py, future) = (this.py(), this.get());
+    let error = {
+        let state = future.state.lock();
+        match &state.outcome {
+            Outcome::Done(_) => return none(this),
+            Outcome::Failed(error, _) => error.clone_ref(py),
+            Outcome::Cancelled => {
+                drop(state);
+                return Err(future.cancelled_error(py)?);
+            }
+            Outcome::Pending => {
+                drop(state);
+                return Err(invalid_state(py, "Exception is not set.")?);
+            }
+        }
+    };
+    future.log_traceback.store(false, Ordering::Relaxed);
+    Ok(error.into_bound(py).into_any())
+}
+
+fn make_cancelled_error<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    let py = this.py();
+    Ok(this.get().cancelled_error(py)?.into_value(py).into_bound(py).into_any())
+}
+
+fn cancel<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.check("cancel", 0, 1, &["msg"])?;
+    let message = match arguments.positional(0) {
+        Some(message) => Some(message),
+        None => arguments.keyword("msg")?,
+    };
+    let message = message.filter(|message| !message.is_none()).map(Bound::unbind);
+    Ok(boolean(this.py(), AsyncioFuture::request_cancel(this, message)))
+}
+
+fn add_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.check("add_done_callback", 1, 1, &["context"])?;
+    let (py, future) = (this.py(), this.get());
+    let Some(function) = arguments.positional(0) else {
+        return Err(PyTypeError::new_err("add_done_callback() takes a function"));
+    };
+    let context = match arguments.keyword("context")?.filter(|context| !context.is_none()) {
+        Some(context) => context,
+        None => context::copy_current(py)?,
+    };
+    let late = {
+        let mut state = future.state.lock();
+        let callback = Callback { function: function.unbind(), context: context.unbind() };
+        if !matches!(state.outcome, Outcome::Pending) {
+            Some(callback)
+        } else {
+            if state.first.is_none() && state.more.is_empty() {
+                state.first = Some(callback);
+            } else {
+                state.more.push(callback);
+            }
+            None
+        }
+    };
+    if let Some(Callback { function, context }) = late {
+        future.call_soon(this, function.bind(py), context.bind(py))?;
+    }
+    none(this)
+}
+
+/// Removes every callback that is equal to the given one, and counts them.
+fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.check("remove_done_callback", 1, 1, &[])?;
+    let (py, future) = (this.py(), this.get());
+    let Some(function) = arguments.positional(0) else {
+        return Err(PyTypeError::new_err("remove_done_callback() takes a function"));
+    };
+    // Comparing calls Python, which may come back to this future: so on a copy, and by identity on the original.
+    let candidates: Vec<_> = {
+        let state = future.state.lock();
+        state.first.iter().chain(&state.more).map(|callback| callback.function.clone_ref(py)).collect()
+    };
+    let mut equal = Vec::new();
+    for candidate in candidates {
+        if candidate.bind(py).eq(&function)? {
+            equal.push(candidate);
+        }
+    }
+    let removed: Vec<Callback> = {
+        let mut state = future.state.lock();
+        let all = state.first.take().into_iter().chain(mem::take(&mut state.more)).collect::<Vec<_>>();
+        let (removed, kept) = all.into_iter().partition(|one| equal.iter().any(|other| one.function.is(other)));
+        state.more = kept;
+        removed
+    };
+    Ok(removed.len().into_pyobject(py)?.into_any())
+}
+
+fn set_result<'py>(_: &This<'py>, _: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    Err(PyRuntimeError::new_err("the future of a Rust future does not support set_result operation"))
+}
+
+fn set_exception<'py>(_: &This<'py>, _: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    Err(PyRuntimeError::new_err("the future of a Rust future does not support set_exception operation"))
+}
+
+fn boolean(py: Python<'_>, value: bool) -> Bound<'_, PyAny> {
+    PyBool::new(py, value).to_owned().into_any()
+}

@@ -1,0 +1,134 @@
+//! How a Rust future learns that Python has cancelled it, and gets time to clean up.
+
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use pyo3::prelude::*;
+use slab::Slab;
+
+use crate::{TaskLocals, error, sync::Lock};
+
+/// A future that ends when Python cancels the Rust future that calls this, or one of whose tasks calls this.
+///
+/// A cancelled future is dropped at once, and what it holds is released by `Drop`, which cannot wait.
+/// A future that has to wait for its clean-up (a rollback, a farewell to a server) takes a `Cancelled`: from then on
+/// cancelling it ends the `Cancelled` instead, and the future has `grace` to come to its own end.
+/// Python's awaiter waits for that end; then `CancelledError` is raised, or what the future returns as `Err`.
+/// After `grace`, or when Python cancels once more, the future is dropped.
+///
+/// Dropping a `Cancelled` that has not ended takes the request back.
+///
+/// ```
+/// # use std::{future::Future, time::Duration};
+/// # use pyo3::prelude::*;
+/// # struct Transaction;
+/// # impl Transaction { async fn work(&mut self) -> PyResult<()> { Ok(()) } async fn roll_back(self) {} }
+/// async fn transfer(mut transaction: Transaction) -> PyResult<()> {
+///     let cancelled = pyo3_await::cancelled(Duration::from_secs(5))?;
+///     let cancelled = std::pin::pin!(cancelled);
+///     let work = std::pin::pin!(transaction.work());
+///     // `select` of the futures crate; tokio's macro does the same.
+///     match futures::future::select(work, cancelled).await {
+///         futures::future::Either::Left((result, _)) => return result,
+///         futures::future::Either::Right(_) => {}
+///     }
+///     transaction.roll_back().await;
+///     Ok(())
+/// }
+/// ```
+///
+/// # Errors
+///
+/// `RuntimeError` outside a Rust task that has [`TaskLocals`].
+pub fn cancelled(grace: Duration) -> PyResult<Cancelled> {
+    Ok(TaskLocals::of_task()?.ok_or_else(error::not_in_a_task)?.cancelled(grace))
+}
+
+/// The future that [`cancelled`] returns. It is `Send`.
+#[must_use = "a future does nothing until it is polled"]
+pub struct Cancelled {
+    locals: TaskLocals,
+    key: usize,
+}
+
+/// What the task and its `Cancelled`s share; nothing until somebody asks.
+#[derive(Default)]
+pub(crate) struct Cancellation(Lock<Option<Box<State>>>);
+
+#[derive(Default)]
+struct State {
+    told: bool,
+    waiters: Slab<Waiter>,
+}
+
+struct Waiter {
+    grace: Duration,
+    waker: Option<Waker>,
+}
+
+impl Cancellation {
+    /// Tells those who asked that Python has cancelled the task, and gives the longest time that they want.
+    ///
+    /// `None` when nobody asked, or everybody has been told before.
+    pub(crate) fn tell(&self) -> Option<Duration> {
+        let (grace, wakers) = {
+            let mut state = self.0.lock();
+            let state = state.as_mut()?;
+            let grace = state.waiters.iter().map(|(_, waiter)| waiter.grace).max()?;
+            if mem::replace(&mut state.told, true) {
+                return None;
+            }
+            let wakers: Vec<_> = state.waiters.iter_mut().filter_map(|(_, waiter)| waiter.waker.take()).collect();
+            (grace, wakers)
+        };
+        wakers.into_iter().for_each(Waker::wake);
+        Some(grace)
+    }
+}
+
+impl Cancelled {
+    pub(crate) fn new(locals: TaskLocals, grace: Duration) -> Self {
+        let key = {
+            let mut state = locals.cancellation().0.lock();
+            state.get_or_insert_default().waiters.insert(Waiter { grace, waker: None })
+        };
+        Self { locals, key }
+    }
+}
+
+impl Future for Cancelled {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let _old = {
+            let mut state = self.locals.cancellation().0.lock();
+            let state = state.as_mut().expect("`new` has made it");
+            if state.told {
+                return Poll::Ready(());
+            }
+            state.waiters[self.key].waker.replace(cx.waker().clone())
+        };
+        Poll::Pending
+    }
+}
+
+impl Drop for Cancelled {
+    fn drop(&mut self) {
+        let _waiter = {
+            let mut state = self.locals.cancellation().0.lock();
+            state.as_mut().expect("`new` has made it").waiters.remove(self.key)
+        };
+    }
+}
+
+impl fmt::Debug for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancelled").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! Futures that end in every way there is.
+
+use std::{future::Future, time::Duration};
+
+use pyo3::{
+    exceptions::{PyTypeError, PyValueError},
+    prelude::*,
+    types::PyInt,
+};
+
+use crate::{gate::Gate, run};
+
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(value, module)?)?;
+    module.add_function(wrap_pyfunction!(sleep, module)?)?;
+    module.add_function(wrap_pyfunction!(fail, module)?)?;
+    module.add_function(wrap_pyfunction!(panic, module)?)?;
+    module.add_function(wrap_pyfunction!(panic_when_dropped, module)?)?;
+    module.add_function(wrap_pyfunction!(unconvertible, module)?)?;
+    module.add_function(wrap_pyfunction!(of_a_trait, module)?)
+}
+
+/// Suspends once, if asked to.
+async fn suspend(later: bool) {
+    if later {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[pyfunction]
+fn value<'py>(py: Python<'py>, way: &str, value: Py<PyAny>, later: bool) -> PyResult<Bound<'py, PyAny>> {
+    run(py, way, async move {
+        suspend(later).await;
+        Ok(value)
+    })
+}
+
+#[pyfunction]
+fn sleep<'py>(py: Python<'py>, way: &str, seconds: f64) -> PyResult<Bound<'py, PyAny>> {
+    let time = Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    run(py, way, async move {
+        tokio::time::sleep(time).await;
+        Ok(())
+    })
+}
+
+#[pyfunction]
+fn fail<'py>(py: Python<'py>, way: &str, error: Bound<'py, PyAny>, later: bool) -> PyResult<Bound<'py, PyAny>> {
+    let error = PyErr::from_value(error);
+    run(py, way, async move {
+        suspend(later).await;
+        Err::<(), _>(error)
+    })
+}
+
+#[pyfunction]
+fn panic<'py>(py: Python<'py>, way: &str, kind: String, later: bool) -> PyResult<Bound<'py, PyAny>> {
+    run(py, way, async move {
+        suspend(later).await;
+        match &*kind {
+            "str" => panic!("a message"),
+            "string" => panic!("a {}", "message"),
+            _ => std::panic::panic_any(42),
+        }
+        #[allow(unreachable_code, reason = "it says what the future's type is")]
+        Ok(())
+    })
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the drop panicked");
+    }
+}
+
+/// Waits for `gate`; the future's drop panics, if it did not end before.
+#[pyfunction]
+fn panic_when_dropped<'py>(py: Python<'py>, way: &str, gate: &Gate) -> PyResult<Bound<'py, PyAny>> {
+    let (bomb, opened) = (Bomb, gate.opened());
+    run(py, way, async move {
+        opened.await;
+        std::mem::forget(bomb);
+        Ok(())
+    })
+}
+
+/// A value whose conversion to Python fails, or panics.
+struct Unconvertible {
+    panics: bool,
+}
+
+impl<'py> IntoPyObject<'py> for Unconvertible {
+    type Target = PyInt;
+    type Output = Bound<'py, PyInt>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, _: Python<'py>) -> PyResult<Self::Output> {
+        assert!(!self.panics, "the conversion panicked");
+        Err(PyTypeError::new_err("the conversion failed"))
+    }
+}
+
+#[pyfunction]
+fn unconvertible<'py>(py: Python<'py>, way: &str, panics: bool) -> PyResult<Bound<'py, PyAny>> {
+    run(py, way, async move { Ok(Unconvertible { panics }) })
+}
+
+trait Work {
+    fn work(&self) -> impl Future<Output = PyResult<()>> + Send + 'static;
+}
+
+impl Work for Vec<u8> {
+    #[allow(clippy::manual_async_fn, reason = "an async function would borrow `self`")]
+    fn work(&self) -> impl Future<Output = PyResult<()>> + Send + 'static {
+        async { Ok(()) }
+    }
+}
+
+/// A future that is written in a method of a trait, of a generic type.
+#[pyfunction]
+fn of_a_trait<'py>(py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
+    run(py, way, Vec::new().work())
+}

@@ -1,0 +1,160 @@
+//! A future that waits until it is told to go on, and counts what happens to it.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use pyo3::{exceptions::PyTimeoutError, prelude::*};
+use tokio::sync::Semaphore;
+
+use crate::{run, runtime::handle};
+
+/// Waiting futures, and what became of them.
+#[pyclass(frozen, module = "bridge")]
+pub(crate) struct Gate {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    permits: Semaphore,
+    started: AtomicUsize,
+    dropped: AtomicUsize,
+}
+
+/// Counts its own drop.
+struct Guard(Arc<Inner>);
+
+impl Guard {
+    fn start(&self) {
+        self.0.started.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.dropped.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Gate {
+    /// A future that ends when the gate opens.
+    pub(crate) fn opened(&self) -> impl Future<Output = ()> + Send + use<> {
+        let guard = self.guard();
+        async move {
+            guard.start();
+            guard.0.permits.acquire().await.expect("the gate is never closed").forget();
+        }
+    }
+
+    fn guard(&self) -> Guard {
+        Guard(Arc::clone(&self.inner))
+    }
+
+    fn wait_until(py: Python<'_>, what: &str, done: impl Fn() -> bool + Send) -> PyResult<()> {
+        py.detach(|| spin_until(what, done))
+    }
+}
+
+/// Looks until it is so, and gives up when that takes longer than any machine needs.
+fn spin_until(what: &str, done: impl Fn() -> bool) -> PyResult<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        if Instant::now() > deadline {
+            return Err(PyTimeoutError::new_err(format!("the futures were not {what} in time")));
+        }
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+#[pymethods]
+impl Gate {
+    #[new]
+    fn new() -> Self {
+        let inner = Inner { permits: Semaphore::new(0), started: AtomicUsize::new(0), dropped: AtomicUsize::new(0) };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// An awaitable that gives `value` when the gate opens.
+    #[pyo3(signature = (way, value = None))]
+    fn wait<'py>(&self, py: Python<'py>, way: &str, value: Option<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        let opened = self.opened();
+        run(py, way, async move {
+            opened.await;
+            Ok(value)
+        })
+    }
+
+    /// An awaitable that raises `error` when the gate opens.
+    fn fail<'py>(&self, py: Python<'py>, way: &str, error: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let opened = self.opened();
+        let error = PyErr::from_value(error);
+        run(py, way, async move {
+            opened.await;
+            Err::<(), _>(error)
+        })
+    }
+
+    /// An awaitable whose Rust future keeps its worker in one poll, until the gate opens.
+    fn block<'py>(&self, py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
+        let guard = self.guard();
+        run(py, way, async move {
+            guard.start();
+            while guard.0.permits.try_acquire().map(|permit| permit.forget()).is_err() {
+                thread::yield_now();
+            }
+            Ok(())
+        })
+    }
+
+    /// Lets `count` of the waiting futures end.
+    fn open(&self, count: usize) {
+        self.inner.permits.add_permits(count);
+    }
+
+    /// Lets `count` futures end and sees them end, without letting go of the interpreter.
+    ///
+    /// Then has the runtime poll as many other tasks, so that a worker which waits for the interpreter is missed.
+    fn open_while_attached(&self, count: usize) -> PyResult<()> {
+        let before = self.dropped();
+        self.open(count);
+        spin_until("dropped", || self.dropped() >= before + count)?;
+        let polled = Arc::new(AtomicUsize::new(0));
+        let runtime = handle()?;
+        for _ in 0..count {
+            let polled = Arc::clone(&polled);
+            runtime.spawn(async move {
+                polled.fetch_add(1, Ordering::SeqCst);
+            });
+        }
+        spin_until("polled", || polled.load(Ordering::SeqCst) == count)
+    }
+
+    /// How many futures have been polled.
+    #[getter]
+    fn started(&self) -> usize {
+        self.inner.started.load(Ordering::SeqCst)
+    }
+
+    /// How many futures have been dropped.
+    #[getter]
+    fn dropped(&self) -> usize {
+        self.inner.dropped.load(Ordering::SeqCst)
+    }
+
+    /// Blocks, detached, until `count` futures have been dropped.
+    fn wait_for_drops(&self, py: Python<'_>, count: usize) -> PyResult<()> {
+        Self::wait_until(py, "dropped", || self.dropped() >= count)
+    }
+
+    /// Blocks, detached, until `count` futures have been polled.
+    fn wait_for_starts(&self, py: Python<'_>, count: usize) -> PyResult<()> {
+        Self::wait_until(py, "polled", || self.started() >= count)
+    }
+}

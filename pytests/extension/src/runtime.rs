@@ -1,0 +1,52 @@
+//! The runtimes behind the tests.
+
+use std::sync::Mutex;
+
+use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use pyo3_await_tokio::{Runtime as _, Tokio, current_runtime};
+use tokio::runtime::Handle;
+
+use crate::{gate::Gate, run_on};
+
+/// A tokio runtime that can be shut down.
+#[pyclass(frozen, module = "bridge")]
+pub(crate) struct Runtime(Mutex<Option<tokio::runtime::Runtime>>);
+
+#[pymethods]
+impl Runtime {
+    #[new]
+    fn new() -> PyResult<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Ok(Self(Mutex::new(Some(runtime))))
+    }
+
+    /// An awaitable of this runtime, that ends when the gate opens.
+    fn wait<'py>(&self, py: Python<'py>, way: &str, gate: &Gate) -> PyResult<Bound<'py, PyAny>> {
+        let tokio = match &*self.0.lock().expect("nothing panics under the lock") {
+            Some(runtime) => Tokio::new(runtime.handle().clone()),
+            None => return Err(PyRuntimeError::new_err("the runtime was shut down")),
+        };
+        let opened = gate.opened();
+        run_on(&tokio, py, way, async move {
+            opened.await;
+            Ok(())
+        })
+    }
+
+    /// Drops the runtime, and with it every future that has not ended.
+    fn shut_down(&self, py: Python<'_>) {
+        let runtime = self.0.lock().expect("nothing panics under the lock").take();
+        py.detach(|| drop(runtime));
+    }
+}
+
+/// How many threads the default runtime has.
+#[pyfunction]
+pub(crate) fn workers() -> PyResult<usize> {
+    Ok(handle()?.metrics().num_workers())
+}
+
+/// The default runtime, as tokio has it.
+pub(crate) fn handle() -> PyResult<Handle> {
+    Ok(current_runtime()?.enter(Handle::current))
+}
