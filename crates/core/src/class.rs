@@ -7,8 +7,7 @@
 
 use std::{
     ffi::{CStr, c_int, c_void},
-    mem::{ManuallyDrop, offset_of},
-    panic::{AssertUnwindSafe, catch_unwind},
+    mem::offset_of,
     ptr,
 };
 
@@ -21,7 +20,7 @@ use pyo3::{
     types::{PyString, PyTraceback, PyTuple, PyType},
 };
 
-use crate::error;
+use crate::{error, panic};
 
 /// A Rust type whose values are the contents of Python objects.
 ///
@@ -47,13 +46,14 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
     /// It must not block, nor touch Python.
     fn traverse(&self, visit: &Visit);
 
-    /// Gives up the references that may be part of a cycle.
+    /// Gives up the references that may be part of a cycle. It must not show them to Python: what they refer to may
+    /// have been cleared already.
     fn clear(&self, py: Python<'_>);
 
-    /// The last call before the value is dropped; the object itself is gone for Python already.
+    /// The last words: called once, before the object is cleared or deallocated. It may be brought back to life.
     ///
     /// A pending exception is kept out of the way.
-    fn finalize(&mut self, py: Python<'_>);
+    fn finalize(this: &Bound<'_, Object<Self>>);
 }
 
 /// What an awaited object does next.
@@ -69,6 +69,9 @@ pub(crate) enum Sent<'py> {
 pub(crate) struct Object<T> {
     base: ffi::PyObject,
     weak_references: *mut ffi::PyObject,
+    /// The stable ABI does not say whether an object has been finalized.
+    #[cfg(not(any(Py_3_15, not(Py_LIMITED_API))))]
+    finalized: bool,
     value: T,
 }
 
@@ -346,10 +349,10 @@ unsafe fn enter<T: Class, R>(
     let run = |py: Python<'_>| {
         // SAFETY: the caller says so.
         let this = unsafe { Bound::from_borrowed_ptr(py, this).cast_into_unchecked::<Object<T>>() };
-        let error = match catch_unwind(AssertUnwindSafe(|| body(&this))) {
+        let error = match panic::catch(|| body(&this)) {
             Ok(Ok(value)) => return value,
             Ok(Err(error)) => error,
-            Err(payload) => error::panicked(payload),
+            Err(panic) => error::panicked(panic),
         };
         error.restore(py);
         failed
@@ -358,9 +361,60 @@ unsafe fn enter<T: Class, R>(
     unsafe { Python::attach_unchecked(run) }
 }
 
-unsafe extern "C" fn deallocate<T: Class>(this: *mut ffi::PyObject) {
-    // SAFETY: Python deallocates an instance of the class, once, attached. From here on nobody else has a reference.
+unsafe extern "C" fn finalize<T: Class>(this: *mut ffi::PyObject) {
+    let body = |this: &Bound<'_, Object<T>>| {
+        let _pending = PendingException::set_aside(this.py());
+        T::finalize(this);
+        Ok(())
+    };
+    // SAFETY: Python finalizes an instance of the class, attached.
     unsafe {
+        #[cfg(not(any(Py_3_15, not(Py_LIMITED_API))))]
+        if std::mem::replace(&mut (*this.cast::<Object<T>>()).finalized, true) {
+            return;
+        }
+        enter(this, body, ());
+    }
+}
+
+/// Finalizes an object that nobody refers to; false if somebody does now.
+///
+/// # Safety
+///
+/// Called by the deallocation of an instance of the class.
+#[cfg(any(Py_3_15, not(Py_LIMITED_API)))]
+unsafe fn finalize_dying<T: Class>(this: *mut ffi::PyObject) -> bool {
+    // SAFETY: the caller says so.
+    unsafe { ffi::PyObject_CallFinalizerFromDealloc(this) == 0 }
+}
+
+/// The stable ABI cannot do that, so it is done in two steps: the object comes back to life for its finalizer, and when
+/// it dies again at once, it is deallocated by that second death.
+///
+/// # Safety
+///
+/// Called by the deallocation of an instance of the class.
+#[cfg(not(any(Py_3_15, not(Py_LIMITED_API))))]
+unsafe fn finalize_dying<T: Class>(this: *mut ffi::PyObject) -> bool {
+    // SAFETY: the caller says so. The reference that is made here is given up here.
+    unsafe {
+        if (*this.cast::<Object<T>>()).finalized {
+            return true;
+        }
+        ffi::Py_INCREF(this);
+        finalize::<T>(this);
+        ffi::Py_DECREF(this);
+        false
+    }
+}
+
+unsafe extern "C" fn deallocate<T: Class>(this: *mut ffi::PyObject) {
+    // SAFETY: Python deallocates an instance of the class, attached.
+    unsafe {
+        if !finalize_dying::<T>(this) {
+            return;
+        }
+        // From here on nobody else has a reference, nor can get one.
         ffi::PyObject_GC_UnTrack(this.cast());
         let object = this.cast::<Object<T>>();
         if !(*object).weak_references.is_null() {
@@ -368,13 +422,8 @@ unsafe extern "C" fn deallocate<T: Class>(this: *mut ffi::PyObject) {
         }
         Python::attach_unchecked(|py| {
             let _pending = PendingException::set_aside(py);
-            let mut value = ManuallyDrop::new((&raw const (*object).value).read());
-            let finish = || {
-                value.finalize(py);
-                ManuallyDrop::drop(&mut value);
-            };
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(finish)) {
-                error::panicked(payload).write_unraisable(py, None);
+            if let Err(panic) = panic::catch(|| ptr::drop_in_place(&raw mut (*object).value)) {
+                error::panicked(panic).write_unraisable(py, None);
             }
         });
         let class = ffi::Py_TYPE(this);
@@ -544,6 +593,7 @@ fn create_type<T: Class>(py: Python<'_>) -> PyResult<Py<PyType>> {
     ];
     let slot = |slot, function| ffi::PyType_Slot { slot, pfunc: function };
     let mut slots = [
+        slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void),
         slot(ffi::Py_tp_dealloc, deallocate::<T> as *mut c_void),
         slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
         slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),

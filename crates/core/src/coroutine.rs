@@ -116,20 +116,15 @@ impl Coroutine {
     fn throw(&self, py: Python<'_>, error: PyErr) -> PyResult<PyErr> {
         let step = Step::take(self)?;
         match step.replace(Stage::Closed) {
-            Stage::Created(task) => drop(task),
-            Stage::Suspended(future) => future.get().abandon(py),
             Stage::Closed => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+            stage => stage.abandon(py),
         }
         Ok(error)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let step = Step::take(self)?;
-        match step.replace(Stage::Closed) {
-            Stage::Created(task) => drop(task),
-            Stage::Suspended(future) => future.get().abandon(py),
-            Stage::Closed => {}
-        }
+        step.replace(Stage::Closed).abandon(py);
         Ok(())
     }
 
@@ -215,43 +210,50 @@ impl Class for Coroutine {
     }
 
     fn clear(&self, py: Python<'_>) {
-        // What was never awaited keeps its task: `finalize` is to say so.
-        let suspended = {
-            let mut stage = self.stage.lock();
-            match *stage {
-                Stage::Suspended(_) => Some(mem::replace(&mut *stage, Stage::Closed)),
-                _ => None,
-            }
-        };
-        if let Some(Stage::Suspended(future)) = suspended {
-            future.get().abandon(py);
+        let mut stage = self.stage.lock();
+        if let Stage::Suspended(_) = *stage {
+            let old = mem::replace(&mut *stage, Stage::Closed);
+            drop(stage);
+            old.abandon(py);
         }
     }
 
-    fn finalize(&mut self, py: Python<'_>) {
-        match mem::replace(&mut *self.stage.lock(), Stage::Closed) {
-            Stage::Created(task) => {
-                warn_never_awaited(&self.qualified_name(py));
-                drop(task);
-            }
-            Stage::Suspended(future) => future.get().abandon(py),
-            Stage::Closed => {}
+    fn finalize(this: &Bound<'_, Object<Self>>) {
+        let created = matches!(*this.get().stage.lock(), Stage::Created(_));
+        if created {
+            warn_never_awaited(this);
         }
     }
 }
 
+impl Stage {
+    /// Ends what has been started, and what has not.
+    fn abandon(self, py: Python<'_>) {
+        if let Self::Suspended(future) = self {
+            future.get().abandon(py);
+        }
+    }
+}
+
+impl Drop for Coroutine {
+    fn drop(&mut self) {
+        let stage = mem::replace(&mut *self.stage.lock(), Stage::Closed);
+        // A Python object is dropped attached.
+        Python::try_attach(|py| stage.abandon(py));
+    }
+}
+
 /// Python's own warning.
-///
-/// The dying object is not handed out, so that it cannot be brought back to life half-way.
-fn warn_never_awaited(name: &Bound<'_, PyString>) {
-    let py = name.py();
+fn warn_never_awaited(this: &Bound<'_, Object<Coroutine>>) {
+    let py = this.py();
     let warn = || -> PyResult<()> {
+        let name = this.get().qualified_name(py);
         let message = CString::new(format!("coroutine '{name}' was never awaited"))?;
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
     };
     if let Err(error) = warn() {
         // `-W error` makes the warning an exception, which nobody can catch here.
-        error.write_unraisable(py, Some(name));
+        error.write_unraisable(py, Some(this.as_any()));
     }
 }
 

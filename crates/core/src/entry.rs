@@ -132,8 +132,6 @@ async fn settle(main: impl Future<Output: Output>) -> PyResult<Outcome> {
 /// Does what `python` does for a program and an embedded interpreter leaves undone.
 fn prepare(py: Python<'_>) -> PyResult<()> {
     py.import("sys")?.setattr("argv", env::args_os().collect::<Vec<OsString>>())?;
-    // Whoever imports it first is the main thread to it, and to what it does at the end.
-    py.import("threading")?;
     let signal = py.import("signal")?;
     let interrupt = signal.getattr("SIGINT")?;
     // Whoever started the process may want Ctrl-C ignored.

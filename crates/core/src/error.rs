@@ -1,11 +1,11 @@
 //! The exceptions that the bridge raises of its own.
 
-use std::any::Any;
-
 use pyo3::{
-    exceptions::{PyException, PyRuntimeError, PyTypeError},
+    exceptions::{PyException, PyRuntimeError, PyStopIteration, PyTypeError},
     prelude::*,
 };
+
+use crate::panic::Panic;
 
 pyo3::create_exception!(
     pyo3_await,
@@ -13,19 +13,24 @@ pyo3::create_exception!(
     PyException,
     "A Rust future panicked.\n\n\
      It is an ordinary `Exception`, so tasks keep it and `except Exception` sees it. \
-     The message is the panic's."
+     The message is the panic's, and where it was."
 );
 
 /// The exception for a panic that was caught.
-pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> PyErr {
-    let message = match payload.downcast::<String>() {
-        Ok(message) => *message,
-        Err(payload) => match payload.downcast_ref::<&str>() {
-            Some(message) => (*message).to_owned(),
-            None => "a panic with a payload that is not a string".to_owned(),
-        },
-    };
-    RustPanic::new_err(message)
+pub(crate) fn panicked(panic: Panic) -> PyErr {
+    RustPanic::new_err(panic.message())
+}
+
+/// What a Rust future raised: a coroutine cannot raise `StopIteration`, which would look as if it had returned.
+///
+/// Python itself does the same (PEP 479).
+pub(crate) fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let wrapped = PyRuntimeError::new_err("coroutine raised StopIteration");
+    wrapped.set_cause(py, Some(error));
+    wrapped
 }
 
 /// The runtime dropped a future whose result somebody awaits.

@@ -18,6 +18,7 @@ mod run;
 mod entry;
 mod class;
 mod error;
+mod panic;
 mod sync;
 #[doc(hidden)]
 pub mod private;

@@ -112,7 +112,7 @@ where
             match poll_here(&task.runtime, future, locals, &mut Context::from_waker(&waker)) {
                 Ok(Poll::Pending) => return None,
                 Ok(Poll::Ready(result)) => End::Returned(result),
-                Err(payload) => End::Panicked(payload),
+                Err(panic) => End::Panicked(panic),
             }
         };
         Some(drop_future(|| task.runtime.enter(|| **place = None), end))

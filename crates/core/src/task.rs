@@ -12,11 +12,9 @@
 //! Cancellation is a flag and a wake: the driver sees the flag at its next poll, and drops the future on the runtime.
 
 use std::{
-    any::Any,
     cell::UnsafeCell,
     future::Future,
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -36,6 +34,7 @@ use crate::{
     error,
     event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
     locals::Entered,
+    panic::{self, Panic},
 };
 
 /// A Rust future, from its conversion to the delivery of its output.
@@ -71,7 +70,7 @@ enum Stage<F, T> {
 /// How a future ended.
 pub(crate) enum End<T> {
     Returned(PyResult<T>),
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Panic),
     /// The future was dropped because Python asked for it.
     Cancelled,
     /// The future was dropped by its runtime.
@@ -191,7 +190,7 @@ where
         let end = match polled {
             Ok(Poll::Pending) => return Ok(None),
             Ok(Poll::Ready(result)) => End::Returned(result),
-            Err(payload) => End::Panicked(payload),
+            Err(panic) => End::Panicked(panic),
         };
         let end = drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), end);
         Ok(Some(end.settle(py, self.path())))
@@ -283,12 +282,12 @@ where
         let future = unsafe { Pin::new_unchecked(future) };
         let polled = {
             let _entered = Entered::new(&mut this.locals);
-            catch_unwind(AssertUnwindSafe(|| future.poll(cx)))
+            panic::catch(|| future.poll(cx))
         };
         match polled {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(result)) => this.end(End::Returned(result)),
-            Err(payload) => this.end(End::Panicked(payload)),
+            Err(panic) => this.end(End::Panicked(panic)),
         }
         Poll::Ready(())
     }
@@ -332,8 +331,8 @@ impl<T: for<'py> IntoPyObject<'py>> End<T> {
     pub(crate) fn settle(self, py: Python<'_>, path: &str) -> Settlement {
         match self {
             Self::Returned(Ok(value)) => into_python(py, value),
-            Self::Returned(Err(error)) => Settlement::Failed(error),
-            Self::Panicked(payload) => Settlement::Failed(error::panicked(payload)),
+            Self::Returned(Err(error)) => Settlement::Failed(error::not_stop_iteration(py, error)),
+            Self::Panicked(panic) => Settlement::Failed(error::panicked(panic)),
             Self::Cancelled => Settlement::Cancelled,
             Self::Abandoned => Settlement::Failed(error::abandoned(name(path))),
         }
@@ -346,25 +345,25 @@ pub(crate) fn poll_here<F: Future>(
     future: Pin<&mut F>,
     locals: &mut Option<TaskLocals>,
     cx: &mut Context<'_>,
-) -> Result<Poll<F::Output>, Box<dyn Any + Send>> {
+) -> Result<Poll<F::Output>, Panic> {
     let _entered = Entered::in_place(locals);
-    catch_unwind(AssertUnwindSafe(|| runtime.enter(|| future.poll(cx))))
+    panic::catch(|| runtime.enter(|| future.poll(cx)))
 }
 
 /// Drops a future, which is the user's code: a panic in it is how the task ends.
 pub(crate) fn drop_future<T>(drop: impl FnOnce(), end: End<T>) -> End<T> {
-    match catch_unwind(AssertUnwindSafe(drop)) {
+    match panic::catch(drop) {
         Ok(()) => end,
-        Err(payload) => End::Panicked(payload),
+        Err(panic) => End::Panicked(panic),
     }
 }
 
 /// Converts an output; the conversion is the user's code.
 fn into_python<T: for<'py> IntoPyObject<'py>>(py: Python<'_>, value: T) -> Settlement {
-    match catch_unwind(AssertUnwindSafe(|| value.into_py_any(py))) {
+    match panic::catch(|| value.into_py_any(py)) {
         Ok(Ok(value)) => Settlement::Done(value),
         Ok(Err(error)) => Settlement::Failed(error),
-        Err(payload) => Settlement::Failed(error::panicked(payload)),
+        Err(panic) => Settlement::Failed(error::panicked(panic)),
     }
 }
 

@@ -93,7 +93,7 @@ fn done<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn cancelled<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(boolean(this.py(), matches!(this.get().state.lock().outcome, Outcome::Cancelled)))
+    Ok(boolean(this.py(), matches!(this.get().state.lock().outcome, Outcome::Cancelled(_))))
 }
 
 fn result<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -107,7 +107,7 @@ fn exception<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
         match &state.outcome {
             Outcome::Done(_) => return none(this),
             Outcome::Failed(error, _) => error.clone_ref(py),
-            Outcome::Cancelled => {
+            Outcome::Cancelled(_) => {
                 drop(state);
                 return Err(future.cancelled_error(py)?);
             }

@@ -28,7 +28,7 @@ use self::wakeup::is_task_wakeup;
 use crate::{
     class::{self, Class, Get, Members, Object, Sent, Visit},
     context,
-    event_loop::{self, Delivery, InFlight, Resume},
+    event_loop::{Delivery, InFlight, Resume},
     sync::Lock,
     task::Cancel,
 };
@@ -50,7 +50,7 @@ struct State {
     /// Nearly always there is one callback: the waiting task's wake-up.
     first: Option<Callback>,
     more: Vec<Callback>,
-    /// What runs behind it; `None` when it has ended.
+    /// What runs behind it; `None` when it has ended, or nobody wants its result.
     task: Option<Arc<dyn Cancel>>,
     cancel_requested: bool,
     cancel_message: Option<Py<PyAny>>,
@@ -68,7 +68,8 @@ enum Outcome {
     Done(Py<PyAny>),
     /// The traceback is the one that the exception had when it came, so that awaiting twice does not grow it.
     Failed(Py<PyBaseException>, Option<Py<PyTraceback>>),
-    Cancelled,
+    /// With the exception, when it was the Rust future that raised it.
+    Cancelled(Option<Py<PyBaseException>>),
 }
 
 /// How a Rust future ended, as Python sees it.
@@ -120,33 +121,18 @@ impl AsyncioFuture {
     }
 
     fn settle(this: &Bound<'_, Object<Self>>, settlement: Settlement, resume: Resume) -> PyResult<()> {
-        let py = this.py();
-        let future = this.get();
-        let cancelled = future.state.lock().cancel_requested;
-        let outcome = match settlement {
-            // Whoever cancelled it was told that it would be.
-            Settlement::Done(_) if cancelled => Outcome::Cancelled,
-            Settlement::Done(value) => Outcome::Done(value),
-            Settlement::Failed(error) => {
-                if future.is_done() {
-                    return Ok(());
-                }
-                let traceback = error.traceback(py).map(Bound::unbind);
-                future.log_traceback.store(true, Ordering::Relaxed);
-                Outcome::Failed(error.into_value(py), traceback)
-            }
-            Settlement::Cancelled => Outcome::Cancelled,
-        };
-        let (first, more, timer, _task) = {
+        let (py, future) = (this.py(), this.get());
+        if future.is_done() {
+            // A cancellation took too long, and was settled without the Rust future's end.
+            return Ok(());
+        }
+        let outcome = future.outcome(py, settlement)?;
+        let (first, more, timer, task) = {
             let mut state = future.state.lock();
-            if !matches!(state.outcome, Outcome::Pending) {
-                // A cancellation took too long, and was settled without the Rust future's end.
-                drop(state);
-                return Ok(());
-            }
             state.outcome = outcome;
             (state.first.take(), mem::take(&mut state.more), state.timer.take(), state.task.take())
         };
+        drop(task);
         if let Some(timer) = timer {
             timer.call_method0(py, intern!(py, "cancel"))?;
         }
@@ -161,6 +147,28 @@ impl AsyncioFuture {
             }
         }
         result
+    }
+
+    fn outcome(&self, py: Python<'_>, settlement: Settlement) -> PyResult<Outcome> {
+        let (cancelled, abandoned) = {
+            let state = self.state.lock();
+            (state.cancel_requested, state.task.is_none())
+        };
+        Ok(match settlement {
+            Settlement::Cancelled => Outcome::Cancelled(None),
+            // Whoever cancelled it was told that it would be.
+            Settlement::Done(_) if cancelled => Outcome::Cancelled(None),
+            Settlement::Done(value) => Outcome::Done(value),
+            // As for a task whose coroutine raises it.
+            Settlement::Failed(error) if error.matches(py, cancelled_error_class(py)?)? => {
+                Outcome::Cancelled(Some(error.into_value(py)))
+            }
+            Settlement::Failed(error) => {
+                let traceback = error.traceback(py).map(Bound::unbind);
+                self.log_traceback.store(!abandoned, Ordering::Relaxed);
+                Outcome::Failed(error.into_value(py), traceback)
+            }
+        })
     }
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
@@ -185,7 +193,7 @@ impl AsyncioFuture {
                 Outcome::Failed(error, traceback) => {
                     (error.clone_ref(py), traceback.as_ref().map(|traceback| traceback.clone_ref(py)))
                 }
-                Outcome::Cancelled => {
+                Outcome::Cancelled(_) => {
                     drop(state);
                     return Err(self.cancelled_error(py)?);
                 }
@@ -217,13 +225,23 @@ impl AsyncioFuture {
         match self.state.lock().outcome {
             Outcome::Pending => "PENDING",
             Outcome::Done(_) | Outcome::Failed(..) => "FINISHED",
-            Outcome::Cancelled => "CANCELLED",
+            Outcome::Cancelled(_) => "CANCELLED",
         }
     }
 
     fn cancelled_error(&self, py: Python<'_>) -> PyResult<PyErr> {
-        let message = self.state.lock().cancel_message.as_ref().map(|message| message.clone_ref(py));
-        cancelled_error(py, message)
+        let (raised, message) = {
+            let state = self.state.lock();
+            let raised = match &state.outcome {
+                Outcome::Cancelled(Some(error)) => Some(error.clone_ref(py)),
+                _ => None,
+            };
+            (raised, state.cancel_message.as_ref().map(|message| message.clone_ref(py)))
+        };
+        match raised {
+            Some(error) => Ok(PyErr::from_value(error.into_bound(py).into_any())),
+            None => cancelled_error(py, message),
+        }
     }
 
     fn call_soon(
@@ -240,19 +258,22 @@ impl AsyncioFuture {
     }
 
     /// Tells the loop's exception handler about an exception that nobody has retrieved.
-    fn report_unretrieved(&self, py: Python<'_>) {
-        if !self.log_traceback.swap(false, Ordering::Relaxed) {
-            return;
+    fn report_unretrieved(this: &Bound<'_, Object<Self>>) -> PyResult<()> {
+        let (py, future) = (this.py(), this.get());
+        if !future.log_traceback.swap(false, Ordering::Relaxed) {
+            return Ok(());
         }
-        let error = match &self.state.lock().outcome {
+        let error = match &future.state.lock().outcome {
             Outcome::Failed(error, _) => error.clone_ref(py),
-            _ => return,
+            _ => return Ok(()),
         };
-        let error = PyErr::from_value(error.into_bound(py).into_any());
-        let message = format!("exception of the Rust future '{}' was never retrieved", self.path);
-        if let Err(error) = event_loop::report(self.event_loop.bind(py), &message, error) {
-            error.write_unraisable(py, None);
-        }
+        let context = PyDict::new(py);
+        let message = format!("exception of the Rust future '{}' was never retrieved", future.path);
+        context.set_item(intern!(py, "message"), message)?;
+        context.set_item(intern!(py, "exception"), error)?;
+        context.set_item(intern!(py, "future"), this)?;
+        future.event_loop.bind(py).call_method1(intern!(py, "call_exception_handler"), (context,))?;
+        Ok(())
     }
 }
 
@@ -294,32 +315,37 @@ impl Class for AsyncioFuture {
                 visit.call(error);
                 traceback.iter().for_each(|traceback| visit.call(traceback));
             }
-            Outcome::Pending | Outcome::Cancelled => {}
+            Outcome::Cancelled(Some(error)) => visit.call(error),
+            Outcome::Pending | Outcome::Cancelled(None) => {}
         }
     }
 
-    fn clear(&self, py: Python<'_>) {
-        // A cycle through the traceback is the usual end of an exception that nobody retrieved.
-        self.report_unretrieved(py);
+    fn clear(&self, _: Python<'_>) {
         let garbage = {
             let mut state = self.state.lock();
             let outcome = match state.outcome {
                 Outcome::Pending => None,
-                _ => Some(mem::replace(&mut state.outcome, Outcome::Cancelled)),
+                _ => Some(mem::replace(&mut state.outcome, Outcome::Cancelled(None))),
             };
             (state.first.take(), mem::take(&mut state.more), state.cancel_message.take(), state.timer.take(), outcome)
         };
         drop(garbage);
     }
 
-    fn finalize(&mut self, py: Python<'_>) {
-        self.report_unretrieved(py);
+    fn finalize(this: &Bound<'_, Object<Self>>) {
+        if let Err(error) = Self::report_unretrieved(this) {
+            error.write_unraisable(this.py(), Some(this.as_any()));
+        }
     }
 }
 
-fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
+fn cancelled_error_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CANCELLED_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = CANCELLED_ERROR.import(py, "asyncio", "CancelledError")?;
+    CANCELLED_ERROR.import(py, "asyncio", "CancelledError")
+}
+
+fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
+    let class = cancelled_error_class(py)?;
     let error = match message {
         Some(message) => class.call1((message,))?,
         None => class.call0()?,
