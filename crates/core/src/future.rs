@@ -122,9 +122,12 @@ impl PythonFuture {
             State::New(_) | State::Ended(_) => (mem::replace(&mut *state, State::Over), false),
             State::Over => (State::Over, false),
             running => {
-                let post = cancel && matches!(running, State::Running { .. });
-                let old = running.wish().map(|wish| mem::replace(wish, new));
-                (old.map_or(State::Over, State::Starting), post)
+                let is_task = matches!(running, State::Running { .. });
+                match running.wish() {
+                    // It was detached: the drop that follows changes nothing.
+                    Some(Wish::RunOn) | None => (State::Over, false),
+                    Some(wish) => (State::Starting(mem::replace(wish, new)), cancel && is_task),
+                }
             }
         };
         // A waker and a result are the user's: they are dropped when the lock is not held.
@@ -259,7 +262,7 @@ impl Letter for Call {
                 };
                 if let Wish::Cancel = wish {
                     drop(state);
-                    return close(awaitable.bind(py));
+                    return end_unstarted(awaitable.bind(py));
                 }
                 *state = State::Starting(wish);
                 drop(state);
@@ -338,10 +341,16 @@ fn schedule<'py>(
     context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords))
 }
 
-/// Ends an awaitable that was not started, without Python's warning: the future that stood for it was dropped.
-fn close(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
-    match awaitable.getattr_opt(intern!(awaitable.py(), "close"))? {
-        Some(close) if is_native_coroutine(awaitable)? => close.call0().map(drop),
-        _ => Ok(()),
+/// Ends an awaitable whose Rust future was dropped while it was on its way, as if it had arrived before.
+fn end_unstarted(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
+    static IS_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    let py = awaitable.py();
+    if is_native_coroutine(awaitable)? {
+        // It has not been started, and is not to warn that nobody awaited it: somebody did.
+        awaitable.call_method0(intern!(py, "close"))?;
+    } else if IS_FUTURE.import(py, "asyncio", "isfuture")?.call1((awaitable,))?.is_truthy()? {
+        awaitable.call_method0(intern!(py, "cancel"))?;
     }
+    Ok(())
 }
