@@ -1,5 +1,7 @@
 //! Python awaitable -> Rust future.
 
+mod schedule;
+
 use std::{
     fmt,
     future::Future,
@@ -10,14 +12,14 @@ use std::{
 };
 
 use pyo3::{
+    exceptions::{PyKeyboardInterrupt, PySystemExit},
     intern,
     prelude::*,
-    sync::PyOnceLock,
-    types::{PyDict, PyType},
 };
 
+use self::schedule::{end_unstarted, is_awaitable, result, schedule};
 use crate::{
-    TaskLocals, context, error,
+    TaskLocals, error,
     event_loop::{Delivery, Envelope, InFlight, Letter},
     sync::Lock,
 };
@@ -206,39 +208,55 @@ impl Call {
         let py = delivery.py;
         let event_loop = delivery.event_loop.object(py)?;
         let context = this.letter.locals.copy_context(py)?;
-        let task = schedule(&event_loop, &context, awaitable.into_bound(py))?;
+        let task = schedule(&event_loop, &context, awaitable.into_bound(py), delivery.resume)?;
+        if task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            this.letter.end(|| result(&task));
+            return Ok(());
+        }
         let key = delivery.event_loop.insert(InFlight::Call(Arc::clone(this)));
-        let cancelled = {
-            let mut state = this.letter.state.lock();
-            let State::Starting(wish) = mem::replace(&mut *state, State::Over) else {
-                // The loop was closed by what we called.
-                return Ok(());
-            };
-            let cancelled = matches!(wish, Wish::Cancel);
-            *state = State::Running { task: task.clone().unbind(), key, wish };
-            cancelled
-        };
+        if !this.letter.run(&task, key) {
+            // What we called has closed the loop.
+            delivery.event_loop.remove(key);
+            return Ok(());
+        }
         let done = Bound::new(py, Done(Arc::clone(this)))?;
         task.call_method1(intern!(py, "add_done_callback"), (done,))?;
+        let cancelled = matches!(this.letter.state.lock().wish(), Some(Wish::Cancel));
         if cancelled {
             task.call_method0(intern!(py, "cancel"))?;
         }
         Ok(())
     }
 
+    /// From starting to running; false when it has ended meanwhile.
+    fn run(&self, task: &Bound<'_, PyAny>, key: usize) -> bool {
+        let mut state = self.state.lock();
+        match mem::replace(&mut *state, State::Over) {
+            State::Starting(wish) => {
+                *state = State::Running { task: task.clone().unbind(), key, wish };
+                true
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+
     /// Hands over the result, which is made only when somebody wants it.
     fn end(&self, result: impl FnOnce() -> PyResult<Py<PyAny>>) -> Option<usize> {
         let wanted = matches!(self.state.lock().wish(), Some(Wish::Result(_)));
-        let result = wanted.then(result);
-        let mut state = self.state.lock();
-        let next = match (result, state.wish()) {
-            (Some(result), Some(Wish::Result(_))) => State::Ended(result),
-            (_, Some(_)) => State::Over,
-            // It has ended before.
-            (_, None) => return None,
+        let mut result = wanted.then(result);
+        let old = {
+            let mut state = self.state.lock();
+            let next = match state.wish() {
+                // It has ended before.
+                None => return None,
+                Some(Wish::Result(_)) => result.take().map_or(State::Over, State::Ended),
+                Some(Wish::Cancel | Wish::RunOn) => State::Over,
+            };
+            mem::replace(&mut *state, next)
         };
-        let old = mem::replace(&mut *state, next);
-        drop(state);
         let (key, wish) = match old {
             State::Running { key, wish, .. } => (Some(key), wish),
             State::Posted(_, wish) | State::Starting(wish) => (None, wish),
@@ -266,10 +284,11 @@ impl Letter for Call {
                 }
                 *state = State::Starting(wish);
                 drop(state);
-                if let Err(error) = Self::start(&envelope, awaitable, delivery) {
-                    envelope.letter.end(|| Err(error));
-                }
-                Ok(())
+                let Err(error) = Self::start(&envelope, awaitable, delivery) else { return Ok(()) };
+                // A task that is started at once lets these two through, as each of its steps does.
+                let fatal = error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py);
+                envelope.letter.end(|| Err(error.clone_ref(py)));
+                if fatal { Err(error) } else { Ok(()) }
             }
             State::Running { task, wish: Wish::Cancel, .. } => {
                 let task = task.clone_ref(py);
@@ -295,7 +314,7 @@ struct Done(Arc<Envelope<Call>>);
 impl Done {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
         let call = &self.0.letter;
-        let key = call.end(|| task.call_method0(intern!(task.py(), "result")).map(Bound::unbind));
+        let key = call.end(|| result(task));
         if let Some(key) = key {
             call.locals.handle().remove(key);
         }
@@ -306,51 +325,4 @@ impl Drop for Done {
     fn drop(&mut self) {
         self.0.letter.end(|| Err(error::event_loop_closed()));
     }
-}
-
-/// Whether `await` would take the object.
-fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static IS_AWAITABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-    Ok(is_native_coroutine(object)?
-        || IS_AWAITABLE.import(object.py(), "inspect", "isawaitable")?.call1((object,))?.is_truthy()?)
-}
-
-/// Whether the object is what an `async def` function returns.
-fn is_native_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-
-    Ok(object.get_type().is(COROUTINE.import(object.py(), "types", "CoroutineType")?))
-}
-
-/// A task or future for the awaitable, which runs in a copy of the context.
-fn schedule<'py>(
-    event_loop: &Bound<'py, PyAny>,
-    context: &Bound<'py, PyAny>,
-    awaitable: Bound<'py, PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
-    static ENSURE_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-    let py = event_loop.py();
-    if is_native_coroutine(&awaitable)? {
-        return context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))?;
-    }
-    let ensure_future = ENSURE_FUTURE.import(py, "asyncio", "ensure_future")?;
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "loop"), event_loop)?;
-    context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords))
-}
-
-/// Ends an awaitable whose Rust future was dropped while it was on its way, as if it had arrived before.
-fn end_unstarted(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
-    static IS_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-
-    let py = awaitable.py();
-    if is_native_coroutine(awaitable)? {
-        // It has not been started, and is not to warn that nobody awaited it: somebody did.
-        awaitable.call_method0(intern!(py, "close"))?;
-    } else if IS_FUTURE.import(py, "asyncio", "isfuture")?.call1((awaitable,))?.is_truthy()? {
-        awaitable.call_method0(intern!(py, "cancel"))?;
-    }
-    Ok(())
 }

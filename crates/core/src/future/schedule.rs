@@ -1,0 +1,89 @@
+//! Python's side of an awaitable: what it is, and how it becomes a task.
+
+use pyo3::{
+    intern,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyDict, PyType},
+};
+
+use crate::{context, event_loop::Resume};
+
+/// Whether `await` would take the object.
+pub(super) fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static IS_AWAITABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    Ok(is_native_coroutine(object)?
+        || IS_AWAITABLE.import(object.py(), "inspect", "isawaitable")?.call1((object,))?.is_truthy()?)
+}
+
+/// Whether the object is what an `async def` function returns.
+fn is_native_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+    Ok(object.get_type().is(COROUTINE.import(object.py(), "types", "CoroutineType")?))
+}
+
+/// What a task or future that is done has returned or raised.
+pub(super) fn result(task: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    task.call_method0(intern!(task.py(), "result")).map(Bound::unbind)
+}
+
+/// A task or future for the awaitable, which runs in the context.
+///
+/// On Python 3.12 and newer the task takes its first step at once, so that a coroutine which does not suspend is done
+/// when this returns.
+pub(super) fn schedule<'py>(
+    event_loop: &Bound<'py, PyAny>,
+    context: &Bound<'py, PyAny>,
+    awaitable: Bound<'py, PyAny>,
+    resume: Resume,
+) -> PyResult<Bound<'py, PyAny>> {
+    static ENSURE_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    let py = event_loop.py();
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "loop"), event_loop)?;
+    if !is_native_coroutine(&awaitable)? {
+        let ensure_future = ENSURE_FUTURE.import(py, "asyncio", "ensure_future")?;
+        return context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords));
+    }
+    match eager_task_class(event_loop)? {
+        Some(class) if resume == Resume::Now => {
+            keywords.set_item(intern!(py, "context"), context)?;
+            keywords.set_item(intern!(py, "eager_start"), true)?;
+            class.call((awaitable,), Some(&keywords))
+        }
+        _ => context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))?,
+    }
+}
+
+/// asyncio's class of tasks, if its tasks can start eagerly and the loop has no way of its own to make tasks.
+fn eager_task_class<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<&'py Bound<'py, PyType>>> {
+    static TASK: PyOnceLock<Option<Py<PyType>>> = PyOnceLock::new();
+
+    let py = event_loop.py();
+    let find = || -> PyResult<Option<Py<PyType>>> {
+        if py.version_info() < (3, 12) {
+            return Ok(None);
+        }
+        Ok(Some(py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "Task"))?.cast_into::<PyType>()?.unbind()))
+    };
+    let Some(class) = TASK.get_or_try_init(py, find)? else { return Ok(None) };
+    let factory = event_loop.call_method0(intern!(py, "get_task_factory"))?;
+    Ok(factory.is_none().then(|| class.bind(py)))
+}
+
+/// Ends an awaitable whose Rust future was dropped while it was on its way, as if it had arrived before.
+pub(super) fn end_unstarted(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
+    static IS_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+    let py = awaitable.py();
+    if is_native_coroutine(awaitable)? {
+        // It has not been started, and is not to warn that nobody awaited it: somebody did.
+        awaitable.call_method0(intern!(py, "close"))?;
+    } else if IS_FUTURE.import(py, "asyncio", "isfuture")?.call1((awaitable,))?.is_truthy()? {
+        awaitable.call_method0(intern!(py, "cancel"))?;
+    }
+    Ok(())
+}
