@@ -1,0 +1,152 @@
+//! Python classes made from raw slots.
+//!
+//! PyO3's own classes know no `am_send`, and carry the end of an iteration through an exception; on the path of every
+//! await that costs more than all the rest.
+//! This is the little that is needed instead: a [`Class`] is a Rust type whose values live in Python objects of their
+//! own type, and whose methods are ordinary safe functions.
+
+mod arguments;
+mod members;
+mod slots;
+
+use std::ffi::{CStr, c_int, c_void};
+
+use pyo3::{PyTypeInfo, exceptions::PyStopIteration, ffi, prelude::*, sync::PyOnceLock, types::PyType};
+
+pub(crate) use self::{
+    arguments::{Arguments, thrown},
+    members::Members,
+};
+
+/// A Rust type whose values are the contents of Python objects.
+///
+/// The objects may be shared between threads, so methods have `&self` and the type is `Sync`.
+pub(crate) trait Class: Send + Sync + Sized + 'static {
+    /// The full name of the Python type, with its module.
+    const NAME: &'static CStr;
+
+    /// Where the type object is kept.
+    fn type_object() -> &'static PyOnceLock<Py<PyType>>;
+
+    /// The methods and attributes, asked for once.
+    fn members() -> Members<Self>;
+
+    /// What `__repr__` gives.
+    fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String>;
+
+    /// Resumes the object, as an iterator that is awaited.
+    fn send<'py>(this: &Bound<'py, Object<Self>>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>>;
+
+    /// Shows the garbage collector every Python reference that the object owns.
+    ///
+    /// It must not block, nor touch Python.
+    fn traverse(&self, visit: &Visit);
+
+    /// Gives up the references that may be part of a cycle. It must not show them to Python: what they refer to may
+    /// have been cleared already.
+    fn clear(&self, py: Python<'_>);
+
+    /// The last words: called once, before the object is cleared or deallocated. It may be brought back to life.
+    ///
+    /// A pending exception is kept out of the way.
+    fn finalize(this: &Bound<'_, Object<Self>>);
+}
+
+/// What an awaited object does next.
+pub(crate) enum Sent<'py> {
+    Yield(Bound<'py, PyAny>),
+    Return(Bound<'py, PyAny>),
+}
+
+/// A Python object with a `T` in it.
+///
+/// Never had by value: `Bound<'_, Object<T>>` and `Py<Object<T>>` are references to one.
+#[repr(C)]
+pub(crate) struct Object<T> {
+    base: ffi::PyObject,
+    weak_references: *mut ffi::PyObject,
+    /// The stable ABI does not say whether an object has been finalized.
+    #[cfg(not(any(Py_3_15, not(Py_LIMITED_API))))]
+    finalized: bool,
+    value: T,
+}
+
+// SAFETY: `type_object_raw` is always the one type that `create_type` made for `T`; it can be neither instantiated nor
+// inherited from in Python, so each of its instances was made, complete, by `new`.
+unsafe impl<T: Class> PyTypeInfo for Object<T> {
+    fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
+        let cell = T::type_object();
+        let object = cell.get(py).unwrap_or_else(|| {
+            cell.get_or_init(py, || {
+                slots::create_type::<T>(py).expect("the class is well-formed, or there is no memory left")
+            })
+        });
+        object.as_ptr().cast()
+    }
+}
+
+/// Makes a Python object of `value`.
+pub(crate) fn new<T: Class>(py: Python<'_>, value: T) -> PyResult<Bound<'_, Object<T>>> {
+    let class = Object::<T>::type_object_raw(py);
+    // SAFETY: `class` is a ready heap type; the memory it gives has room for an `Object<T>`, whose header is set and
+    // whose rest is zeroed. Nothing runs between the allocation and the write that makes the object complete.
+    unsafe {
+        let object = ffi::PyType_GenericAlloc(class, 0);
+        if object.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        (&raw mut (*object.cast::<Object<T>>()).value).write(value);
+        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+    }
+}
+
+/// The value in an object.
+pub(crate) trait Get<T> {
+    fn get(&self) -> &T;
+}
+
+impl<T: Class> Get<T> for Bound<'_, Object<T>> {
+    fn get(&self) -> &T {
+        // SAFETY: the reference keeps the object alive, and the value is never moved or mutated while it is.
+        unsafe { &(*self.as_ptr().cast::<Object<T>>()).value }
+    }
+}
+
+impl<T: Class> Get<T> for Py<Object<T>> {
+    fn get(&self) -> &T {
+        // SAFETY: as above; `T` is `Sync`, so it may be read by a thread that is not attached.
+        unsafe { &(*self.as_ptr().cast::<Object<T>>()).value }
+    }
+}
+
+/// The garbage collector's visitor.
+pub(crate) struct Visit {
+    visit: ffi::visitproc,
+    argument: *mut c_void,
+    result: std::cell::Cell<c_int>,
+}
+
+impl Visit {
+    fn new(visit: ffi::visitproc, argument: *mut c_void, result: c_int) -> Self {
+        Self { visit, argument, result: result.into() }
+    }
+
+    /// What the visitor said: not zero when the traversal is to stop.
+    fn result(&self) -> c_int {
+        self.result.get()
+    }
+
+    /// Shows one reference.
+    pub(crate) fn call<T>(&self, reference: &Py<T>) {
+        if self.result.get() == 0 {
+            // SAFETY: the visitor is valid during the traversal, and the reference is owned by the visited object.
+            self.result.set(unsafe { (self.visit)(reference.as_ptr(), self.argument) });
+        }
+    }
+}
+
+/// The exception by which an iterator returns `value`.
+pub(crate) fn stop_iteration(value: Bound<'_, PyAny>) -> PyErr {
+    // The tuple keeps a value that is itself a tuple from being taken for the arguments.
+    PyStopIteration::new_err((value.unbind(),))
+}
