@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// A Rust future, from its conversion to the delivery of its output.
-pub(crate) struct Task<R, F, T> {
+pub(crate) struct Task<R: Runtime, F, T> {
     runtime: R,
     first_poll: FirstPoll,
     /// Set once by anybody, before `waker` is woken; read by the driver, after it has registered with `waker`.
@@ -79,7 +79,20 @@ pub(crate) enum End<T> {
 
 // SAFETY: the stage is only touched by its one owner at a time, and ownership is handed on by `spawn` and by the
 // mailbox, which both synchronise. `F`, `T` and `R` may be moved to another thread.
-unsafe impl<R: Sync, F: Send, T: Send> Sync for Task<R, F, T> {}
+unsafe impl<R: Runtime, F: Send, T: Send> Sync for Task<R, F, T> {}
+
+impl<R, F, T> Drop for Task<R, F, T>
+where
+    R: Runtime,
+{
+    fn drop(&mut self) {
+        let stage = self.stage.get_mut();
+        if let Stage::Future(_) = stage {
+            // It was never started: Python drops it, on a thread of its own. tokio's types, for one, want their runtime.
+            self.runtime.enter(|| *stage = Stage::Delivered);
+        }
+    }
+}
 
 /// What the Python side knows of a task before it is started.
 pub(crate) trait Start: Cancel {
@@ -252,7 +265,9 @@ where
         let stage = unsafe { &mut *task.letter.stage.get() };
         let end = drop_future(|| *stage = Stage::Delivered, end);
         *stage = Stage::Ended(end);
-        let event_loop: &Arc<EventLoop> = locals.handle();
+        let event_loop: Arc<EventLoop> = Arc::clone(locals.handle());
+        // The task has the locals too. After the post it may be gone, and a context is not to be released here.
+        drop(locals);
         event_loop.post(task);
     }
 }
