@@ -244,7 +244,10 @@ impl<R: Runtime> RuntimeExt for R {}
 macro_rules! adapter {
     ($runtime:ty, $current:expr) => {
         #[doc(inline)]
-        pub use $crate::{PythonFuture, Runtime, RuntimeExt, RustPanic, TaskLocals, into_future, run_forever, scope};
+        pub use $crate::{
+            Cancelled, PythonFuture, Runtime, RuntimeExt, RustPanic, Scope, TaskLocals, attach, cancelled, into_future,
+            run_forever, scope,
+        };
 
         #[doc(hidden)]
         pub use $crate::private;
