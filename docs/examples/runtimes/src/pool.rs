@@ -1,0 +1,97 @@
+//! A pool that the application has already: the bridge's futures run on its threads, beside the application's own.
+//!
+//! # The contract
+//!
+//! - `async-executor` puts a future in its queue, so it is never polled in place; a task that is detached is polled until
+//!   it is ready.
+//! - A waker puts the future back in the queue and unparks one of the threads; it may be woken from anywhere.
+//! - When the application drops its executor, that drops the futures which wait in it, and their awaiters get an error.
+//!   Each of these futures holds a [`Pool`]; so a `Pool` must not keep the executor, or neither would ever be dropped.
+//!   To end the threads alone is not enough: futures that nobody polls or drops leave their awaiters waiting.
+
+use std::{
+    future::Future,
+    io,
+    num::NonZero,
+    sync::{Arc, LazyLock, Weak},
+    thread,
+};
+
+use async_executor::Executor;
+use futures::{FutureExt as _, channel::oneshot};
+use futures_lite::future::block_on;
+use pyo3::{PyResult, exceptions::PyRuntimeError};
+
+/// The bridge's runtime: somebody else's executor, as long as it is there.
+#[derive(Clone, Debug)]
+pub struct Pool(Weak<Executor<'static>>);
+
+impl pyo3_await::Runtime for Pool {
+    fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        match self.0.upgrade() {
+            // A task is cancelled when its handle is dropped, unless it is detached.
+            Some(executor) => executor.spawn(future).detach(),
+            // To drop it is to tell its awaiter that the runtime has shut down.
+            None => drop(future),
+        }
+    }
+}
+
+impl Pool {
+    /// The pool of an executor that somebody runs, and keeps.
+    #[must_use]
+    pub fn of(executor: &Arc<Executor<'static>>) -> Self {
+        Self(Arc::downgrade(executor))
+    }
+}
+
+/// What stands for the application here: an executor, and threads that run it.
+///
+/// Dropping it ends the threads, and the last of them drops the executor.
+#[derive(Debug)]
+pub struct Application {
+    executor: Arc<Executor<'static>>,
+    /// The threads stop when it is dropped.
+    _stop: oneshot::Sender<()>,
+}
+
+impl Application {
+    /// Starts this many threads.
+    ///
+    /// # Errors
+    ///
+    /// What keeps a thread from starting.
+    pub fn start(threads: NonZero<usize>) -> io::Result<Self> {
+        let executor = Arc::new(Executor::new());
+        let (stop, stopped) = oneshot::channel();
+        let stopped = stopped.shared();
+        for number in 0..threads.get() {
+            let executor = Arc::clone(&executor);
+            let stopped = stopped.clone();
+            thread::Builder::new().name(format!("pool-{number}")).spawn(move || block_on(executor.run(stopped)))?;
+        }
+        Ok(Self { executor, _stop: stop })
+    }
+
+    /// What the application runs its own work on.
+    #[must_use]
+    pub fn executor(&self) -> &Arc<Executor<'static>> {
+        &self.executor
+    }
+}
+
+fn current() -> PyResult<Pool> {
+    static APPLICATION: LazyLock<io::Result<Application>> =
+        LazyLock::new(|| Application::start(thread::available_parallelism()?));
+    match &*APPLICATION {
+        Ok(application) => Ok(Pool::of(application.executor())),
+        Err(error) => Err(PyRuntimeError::new_err(format!("the application's pool can't be started: {error}"))),
+    }
+}
+
+pyo3_await::adapter!(Pool, current());
+
+pub use pyo3_await_testing as testing;
