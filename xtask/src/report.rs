@@ -1,0 +1,150 @@
+//! What a command tells: progress as it goes, and at the end a table and one line that counts.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    time::{Duration, Instant},
+};
+
+use crate::{counts::Counts, error::Result};
+
+/// Shows a line at once, on standard error, as cargo does.
+pub(crate) fn progress(line: &str) {
+    // That nobody reads it is no reason to stop.
+    drop(writeln!(io::stderr(), "{line}"));
+}
+
+/// What came of one step.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) counts: Counts,
+    /// What else is wrong than the failures that the step itself has shown.
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Outcome {
+    /// A step that is one check: it passed if there is nothing to complain of.
+    pub(crate) fn of(complaints: Vec<String>) -> Self {
+        let failed = usize::from(!complaints.is_empty());
+        Self { counts: Counts { passed: 1 - failed, failed, ignored: 0 }, complaints }
+    }
+}
+
+/// The steps of a command, each of which runs whatever came of those before.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    steps: Vec<(&'static str, Outcome, Duration)>,
+}
+
+impl Report {
+    /// Runs a step and notes what came of it.
+    ///
+    /// # Errors
+    ///
+    /// What `step` returns as an error, which ends the whole command.
+    pub(crate) fn step(&mut self, name: &'static str, step: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+        progress(&format!("\n==> {name}"));
+        let started = Instant::now();
+        let outcome = step()?;
+        self.steps.push((name, outcome, started.elapsed()));
+        Ok(())
+    }
+
+    /// Prints the summary, and says whether all was well.
+    pub(crate) fn close(&self) -> bool {
+        drop(io::stdout().lock().write_all(self.summary().as_bytes()));
+        self.all_passed()
+    }
+
+    fn all_passed(&self) -> bool {
+        self.counts().failed == 0
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let mut sum = Counts::default();
+        for (_, outcome, _) in &self.steps {
+            sum += outcome.counts;
+        }
+        sum
+    }
+
+    fn summary(&self) -> String {
+        let width = self.steps.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
+        let mut text = format!("\n{:width$}  passed  failed  ignored  seconds\n", "");
+        for (name, Outcome { counts, .. }, elapsed) in &self.steps {
+            let Counts { passed, failed, ignored } = counts;
+            let seconds = elapsed.as_secs_f64();
+            put(&mut text, format_args!("{name:width$}  {passed:6}  {failed:6}  {ignored:7}  {seconds:7.1}\n"));
+        }
+        text.push('\n');
+        for (name, outcome, _) in self.steps.iter().filter(|(_, outcome, _)| outcome.counts.failed > 0) {
+            if outcome.complaints.is_empty() {
+                put(&mut text, format_args!("failed: {name}\n"));
+            }
+            for complaint in &outcome.complaints {
+                put(&mut text, format_args!("failed: {name}: {complaint}\n"));
+            }
+        }
+        let Counts { passed, failed, ignored } = self.counts();
+        put(&mut text, format_args!("{passed} passed, {failed} failed"));
+        if ignored > 0 {
+            put(&mut text, format_args!(", {ignored} skipped"));
+        }
+        text.push('\n');
+        text
+    }
+}
+
+fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
+    text.write_fmt(line).expect("a String takes all that is written to it");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(passed: usize, failed: usize, ignored: usize, complaints: &[&str]) -> Outcome {
+        let complaints = complaints.iter().map(|&complaint| complaint.to_owned()).collect();
+        Outcome { counts: Counts { passed, failed, ignored }, complaints }
+    }
+
+    fn report(steps: Vec<(&'static str, Outcome)>) -> Report {
+        let steps = steps.into_iter().map(|(name, outcome)| (name, outcome, Duration::from_millis(1250))).collect();
+        Report { steps }
+    }
+
+    #[test]
+    fn all_passed() {
+        let report = report(vec![("unit tests", outcome(12, 0, 0, &[])), ("doc", outcome(3, 0, 0, &[]))]);
+        let expected = "
+            passed  failed  ignored  seconds
+unit tests      12       0        0      1.2
+doc              3       0        0      1.2
+
+15 passed, 0 failed
+";
+        assert_eq!(report.summary(), expected);
+        assert!(report.all_passed());
+    }
+
+    #[test]
+    fn every_failure_is_named_and_the_counts_come_last() {
+        let report = report(vec![
+            ("a", outcome(1, 2, 0, &[])),
+            ("b", outcome(0, 1, 0, &["exit code 101", "ran no test"])),
+            ("c", outcome(1, 0, 4, &[])),
+        ]);
+        let summary = report.summary();
+        let tail = "\n\nfailed: a\nfailed: b: exit code 101\nfailed: b: ran no test\n2 passed, 3 failed, 4 skipped\n";
+        assert!(summary.ends_with(tail), "{summary}");
+        assert!(!report.all_passed());
+    }
+
+    #[test]
+    fn a_step_that_fails_does_not_keep_the_next_from_running() {
+        let mut report = Report::default();
+        report.step("first", || Ok(Outcome::of(vec!["no".to_owned()]))).unwrap();
+        report.step("second", || Ok(Outcome::of(Vec::new()))).unwrap();
+        assert_eq!(report.counts(), Counts { passed: 1, failed: 1, ignored: 0 });
+    }
+}

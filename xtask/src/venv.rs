@@ -1,0 +1,117 @@
+//! The venv with what the tests and the demo need, at the pinned versions.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use xshell::cmd;
+
+use crate::{
+    error::{Result, Stop},
+    process::{Output, Runner},
+    python::Python,
+    report,
+    workspace::Workspace,
+};
+
+/// What is installed, at which versions.
+const REQUIREMENTS: &str = "pytests/requirements.txt";
+
+/// In the venv: what it was made from. It is written last, so that a venv without it is one that was not finished.
+const STAMP: &str = "made-from.txt";
+
+/// Makes the venv for `python` if there is none, or if it was made from something else than it would be now.
+///
+/// # Errors
+///
+/// When the interpreter cannot make a venv, or pip cannot install the requirements; pip has then said why.
+pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python) -> Result<PathBuf> {
+    let venv = workspace.venv(python);
+    let requirements = workspace.existing(REQUIREMENTS)?;
+    let shell = workspace.shell(python)?;
+    let stamp = stamp(python, &shell.read_file(requirements)?);
+    if is_current(&venv, &stamp) {
+        return Ok(venv);
+    }
+    if !python.has_venv {
+        return Err(Stop::Failed(lacks_venv(python)));
+    }
+
+    let started = Instant::now();
+    report::progress(&format!("venv: making {}", venv.display()));
+    let executable = &python.executable;
+    runner.run(cmd!(shell, "{executable} -m venv --clear {venv}"), Output::Inherit)?.expect("making the venv")?;
+    report::progress("venv: installing pinned requirements ...");
+    let pip = venv.join("bin/python");
+    let pip = cmd!(shell, "{pip} -m pip --disable-pip-version-check --no-input install --quiet -r {requirements}");
+    let installed = runner.run(pip, Output::Inherit)?;
+    if !installed.success() {
+        let ending = installed.ending;
+        return Err(Stop::Failed(format!(
+            "installing {REQUIREMENTS}: {ending}; pip has said why, above: see that it reaches its package index"
+        )));
+    }
+    shell.write_file(venv.join(STAMP), stamp)?;
+    report::progress(&format!("venv: ready after {:.1} s", started.elapsed().as_secs_f64()));
+    Ok(venv)
+}
+
+/// All that the venv depends on, in full, so that a person can see what changed.
+fn stamp(python: &Python, requirements: &str) -> String {
+    format!("# {} at {}\n{requirements}", python.version, python.executable.display())
+}
+
+fn is_current(venv: &Path, stamp: &str) -> bool {
+    venv.join("bin/python").exists() && fs::read_to_string(venv.join(STAMP)).is_ok_and(|made_from| made_from == stamp)
+}
+
+fn lacks_venv(python: &Python) -> String {
+    let Python { executable, version, tag, .. } = python;
+    format!(
+        "CPython {version} at {} cannot make a venv: its modules venv and ensurepip are not both there; install them \
+         (Debian: `apt install python{tag}-venv`), or name another Python with --python",
+        executable.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use xshell::Shell;
+
+    use super::*;
+
+    fn python(version: &str) -> Python {
+        Python {
+            executable: "/usr/bin/python3.12".into(),
+            version: version.to_owned(),
+            tag: "3.12".to_owned(),
+            library_dir: "/usr/lib".into(),
+            has_venv: false,
+        }
+    }
+
+    #[test]
+    fn a_venv_is_made_again_when_what_it_was_made_from_changes() {
+        let shell = Shell::new().unwrap();
+        let venv = shell.create_temp_dir().unwrap();
+        let venv = venv.path();
+        let made_from = stamp(&python("3.12.1"), "pytest==1\n");
+        assert!(!is_current(venv, &made_from), "nothing is there yet");
+        shell.write_file(venv.join("bin/python"), "").unwrap();
+        assert!(!is_current(venv, &made_from), "an install that failed leaves no stamp");
+        shell.write_file(venv.join(STAMP), &made_from).unwrap();
+        assert!(is_current(venv, &made_from));
+        assert!(!is_current(venv, &stamp(&python("3.12.1"), "pytest==2\n")));
+        assert!(!is_current(venv, &stamp(&python("3.12.2"), "pytest==1\n")));
+        shell.remove_path(venv.join("bin/python")).unwrap();
+        assert!(!is_current(venv, &made_from), "a stamp alone runs nothing");
+    }
+
+    #[test]
+    fn the_package_to_install_is_named() {
+        let message = lacks_venv(&python("3.12.1"));
+        assert!(message.contains("CPython 3.12.1") && message.contains("apt install python3.12-venv"), "{message}");
+    }
+}
