@@ -25,18 +25,15 @@ use crate::{TaskLocals, error, sync::Lock};
 /// Dropping a `Cancelled` that has not ended takes the request back.
 ///
 /// ```
-/// # use std::{future::Future, time::Duration};
+/// # use std::{pin::pin, time::Duration};
+/// # use futures::future::{Either, select};
 /// # use pyo3::prelude::*;
 /// # struct Transaction;
 /// # impl Transaction { async fn work(&mut self) -> PyResult<()> { Ok(()) } async fn roll_back(self) {} }
 /// async fn transfer(mut transaction: Transaction) -> PyResult<()> {
 ///     let cancelled = pyo3_await::cancelled(Duration::from_secs(5))?;
-///     let cancelled = std::pin::pin!(cancelled);
-///     let work = std::pin::pin!(transaction.work());
-///     // `select` of the futures crate; tokio's macro does the same.
-///     match futures::future::select(work, cancelled).await {
-///         futures::future::Either::Left((result, _)) => return result,
-///         futures::future::Either::Right(_) => {}
+///     if let Either::Left((result, _)) = select(pin!(transaction.work()), pin!(cancelled)).await {
+///         return result;
 ///     }
 ///     transaction.roll_back().await;
 ///     Ok(())

@@ -130,15 +130,10 @@ async fn settle(main: impl Future<Output: Output>) -> PyResult<Outcome> {
 }
 
 /// Does what `python` does for a program and an embedded interpreter leaves undone.
+///
+/// Ctrl-C needs no more: asyncio imports `signal`, and with that Python takes SIGINT, unless it is ignored.
 fn prepare(py: Python<'_>) -> PyResult<()> {
-    py.import("sys")?.setattr("argv", env::args_os().collect::<Vec<OsString>>())?;
-    let signal = py.import("signal")?;
-    let interrupt = signal.getattr("SIGINT")?;
-    // Whoever started the process may want Ctrl-C ignored.
-    if signal.call_method1("getsignal", (&interrupt,))?.eq(signal.getattr("SIG_DFL")?)? {
-        signal.call_method1("signal", (interrupt, signal.getattr("default_int_handler")?))?;
-    }
-    Ok(())
+    py.import("sys")?.setattr("argv", env::args_os().collect::<Vec<OsString>>())
 }
 
 /// Writes what Python writes for an exception that nobody has caught, and gives the exit code.

@@ -226,15 +226,20 @@ impl<R: Runtime> RuntimeExt for R {}
 /// An adapter crate calls this once, at its root; a runtime of one's own does the same in a module:
 ///
 /// ```
-/// # use std::future::Future;
-/// # #[derive(Clone)] struct Threads;
-/// # impl pyo3_await::Runtime for Threads {
-/// #     fn spawn<F: Future<Output = ()> + Send + 'static>(&self, _: F) {}
-/// # }
 /// mod threads {
-///     pyo3_await::adapter!(super::Threads, Ok(super::Threads));
+///     # use std::future::Future;
+///     #[derive(Clone)]
+///     pub struct Threads;
+///
+///     impl pyo3_await::Runtime for Threads {
+///         // …
+///         # fn spawn<F: Future<Output = ()> + Send + 'static>(&self, _: F) {}
+///     }
+///
+///     pyo3_await::adapter!(Threads, Ok(Threads));
 /// }
 /// # use pyo3::prelude::*;
+///
 /// #[pyfunction]
 /// fn answer(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
 ///     threads::into_coroutine(py, async { Ok(42) })
