@@ -1,0 +1,63 @@
+//! `#[main]`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::Visibility;
+
+use crate::{
+    adapter::Adapter,
+    args::{Args, EntryPoint, Kind},
+    function::{Function, beside},
+    values::EventLoop,
+};
+
+const FORM: &str = "async fn main() -> PyResult<()> { ... }";
+
+pub(crate) fn expand(adapter: Adapter, args: TokenStream, item: TokenStream) -> TokenStream {
+    let function = match Function::parse(item.clone(), FORM) {
+        Ok(function) => function,
+        Err(error) => return beside(item, &error),
+    };
+    let entry_point = EntryPoint { adapter, kind: Kind::Main };
+    let checked = function.require_async(FORM).and_then(|()| function.check(FORM));
+    match checked.and_then(|()| entry_point.parse_args(args)) {
+        Ok(args) => main(function, &args),
+        Err(error) => beside(placeholder(&function), &error),
+    }
+}
+
+fn main(mut function: Function, args: &Args) -> TokenStream {
+    let crate_path = &args.crate_path;
+    let runtime = args.runtime("shape_default");
+    let kind = match args.event_loop {
+        EventLoop::Asyncio => quote!(Policy),
+        EventLoop::Uvloop => quote!(Uvloop),
+    };
+    // The attributes stay with the function that has the body: lints and other attribute macros belong there.
+    let vis = std::mem::replace(&mut function.vis, Visibility::Inherited);
+    let name = &function.sig.ident;
+    let call = function.at_output(quote! {
+        #crate_path::private::main(|| #runtime, #crate_path::private::LoopKind::#kind, #name)
+    });
+    quote! {
+        #vis fn #name() -> ::std::process::ExitCode {
+            #function
+            #call
+        }
+    }
+}
+
+/// Keeps the function and its name, without the errors that `async fn main` would add of its own.
+fn placeholder(function: &Function) -> TokenStream {
+    if function.sig.asyncness.is_none() {
+        return quote!(#function);
+    }
+    let vis = &function.vis;
+    let name = &function.sig.ident;
+    quote! {
+        #vis fn #name() {
+            #[allow(dead_code)]
+            #function
+        }
+    }
+}

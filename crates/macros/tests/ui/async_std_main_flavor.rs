@@ -1,0 +1,2 @@
+#[pyo3_await_async_std::main(flavor = "current_thread")]
+async fn main() {}

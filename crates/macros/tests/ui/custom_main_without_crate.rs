@@ -1,0 +1,2 @@
+#[pyo3_await::main]
+async fn main() {}

@@ -1,0 +1,4 @@
+#[pyo3_await::test]
+async fn sleeps() {}
+
+fn main() {}

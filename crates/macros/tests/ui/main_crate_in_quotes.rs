@@ -1,0 +1,2 @@
+#[pyo3_await_tokio::main(crate = "pyo3_await_tokio")]
+async fn main() {}

@@ -1,0 +1,2 @@
+#[pyo3_await_tokio::main("multi_thread")]
+async fn main() {}

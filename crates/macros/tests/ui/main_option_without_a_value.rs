@@ -1,0 +1,2 @@
+#[pyo3_await_tokio::main(flavor)]
+async fn main() {}

@@ -1,0 +1,2 @@
+#[pyo3_await_tokio::main(timeout = "5s")]
+async fn main() {}

@@ -1,0 +1,2 @@
+#[pyo3_await_tokio::main(event_loop = "trio")]
+async fn main() {}

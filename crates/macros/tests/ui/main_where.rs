@@ -1,0 +1,6 @@
+#[pyo3_await_tokio::main]
+async fn main()
+where
+    String: Clone,
+{
+}

@@ -1,0 +1,4 @@
+#[pyo3_await_tokio::main]
+async fn run();
+
+fn main() {}

@@ -1,0 +1,6 @@
+#[pyo3_await_tokio::test]
+fn any<T: Default>() {
+    drop(T::default());
+}
+
+fn main() {}

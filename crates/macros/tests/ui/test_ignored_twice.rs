@@ -1,0 +1,6 @@
+#[pyo3_await_tokio::test]
+#[ignore]
+#[ignore = "why"]
+fn ignored() {}
+
+fn main() {}

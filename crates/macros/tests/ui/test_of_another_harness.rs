@@ -1,0 +1,5 @@
+#[pyo3_await_tokio::test]
+#[test]
+fn once() {}
+
+fn main() {}
