@@ -1,0 +1,111 @@
+//! From the command line to an exit code.
+
+use std::{
+    process::{self, ExitCode},
+    sync::{
+        Arc,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+use futures::channel::oneshot;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use pyo3::{
+    exceptions::{PyRuntimeError, PySystemExit},
+    prelude::*,
+};
+
+use crate::{
+    harness::Harness,
+    panics,
+    registry::{self, TESTS, Test},
+    timeout,
+    watchdog::FAILED,
+};
+
+/// How long the main function has to take the result, when a test has a thread that it does not give back.
+const LAST_CALL: Duration = Duration::from_secs(5);
+
+/// Lists the tests, or refuses the command line, before Python is started.
+#[linkme::distributed_slice(pyo3_await::private::EARLY)]
+static LIST: fn() -> Option<ExitCode> = list;
+
+fn list() -> Option<ExitCode> {
+    if TESTS.is_empty() {
+        return None;
+    }
+    let arguments = Arguments::from_args();
+    arguments.list.then(|| {
+        let trials = registry::sorted().into_iter().map(|(path, test)| trial(&arguments, path, test, || Ok(())));
+        libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    })
+}
+
+/// Runs the tests that the command line asks for, and ends the program.
+///
+/// It is the whole of a test target's main function:
+///
+/// ```no_run
+/// # use pyo3::prelude::*;
+/// #[pyo3_await_tokio::main]
+/// async fn main() -> PyResult<()> {
+///     pyo3_await_tokio::testing::main().await
+/// }
+/// ```
+///
+/// # Errors
+///
+/// Always: `SystemExit`, with the exit code of Rust's own harness, so that the end of the process is as of any Python
+/// program, `atexit` handlers included.
+/// `RuntimeError` outside an event loop.
+pub async fn main() -> PyResult<()> {
+    let arguments = Arguments::from_args();
+    let timeout = timeout::from_environment().map_err(PySystemExit::new_err)?;
+    panics::remember_locations();
+    let (harness, trials) = Python::attach(|py| {
+        let harness = Arc::new(Harness::new(py, timeout)?);
+        let trials = trials(py, &harness, &arguments)?;
+        PyResult::Ok((harness, trials))
+    })?;
+    let (conclude, concluded) = oneshot::channel();
+    let (taken, taking) = mpsc::channel::<()>();
+    thread::Builder::new().name("pyo3-await-testing".to_owned()).spawn(move || {
+        let code = if libtest_mimic::run(&arguments, trials).has_failed() { FAILED } else { 0 };
+        // Nobody waits for it when the run was interrupted.
+        let _ = conclude.send(code);
+        if !harness.running().is_empty() && taking.recv_timeout(LAST_CALL) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("{} keeps a thread of the runtime, and the program can't end by itself", harness.suspects());
+            process::exit(code);
+        }
+    })?;
+    let code = concluded.await;
+    drop(taken);
+    let code = code.map_err(|_| PyRuntimeError::new_err("the thread that runs the tests panicked"))?;
+    Err(PySystemExit::new_err(code))
+}
+
+fn trials(py: Python<'_>, harness: &Arc<Harness>, arguments: &Arguments) -> PyResult<Vec<Trial>> {
+    let trials = registry::sorted().into_iter().map(|(path, test)| {
+        let seat = harness.seat(py)?;
+        let harness = Arc::clone(harness);
+        let name = path.clone();
+        Ok(trial(arguments, name, test, move || harness.run(path, test, seat)))
+    });
+    trials.collect()
+}
+
+fn trial(
+    arguments: &Arguments,
+    path: String,
+    test: &Test,
+    run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let asked_for = arguments.list || arguments.ignored || arguments.include_ignored;
+    match test.ignore {
+        // The flag alone has no place for the reason.
+        Some(Some(reason)) if !asked_for => Trial::ignorable_test(path, move || Ok(Completion::ignored_with(reason))),
+        ignore => Trial::test(path, run).with_ignored_flag(ignore.is_some()),
+    }
+}

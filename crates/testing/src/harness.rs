@@ -1,0 +1,183 @@
+//! Runs tests, each under its own name and within its own time.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
+};
+
+use futures::channel::oneshot;
+use libtest_mimic::Failed;
+use pyo3::prelude::*;
+use pyo3_await::TaskLocals;
+
+use crate::{
+    attempt::{AsyncStart, Event, Running, SyncStart},
+    python::{Mark, Tasks},
+    registry::{Body, Test},
+    timeout,
+};
+
+/// What all tests of a run share.
+#[derive(Debug)]
+pub(crate) struct Harness {
+    tasks: Arc<Tasks>,
+    /// The timeout of a test that has none of its own.
+    timeout: Option<Duration>,
+    /// The tests that have begun and not ended, those that ran out of time included.
+    running: Mutex<Vec<Arc<Running>>>,
+}
+
+/// The event loop and the context of one test.
+pub(crate) type Seat = (TaskLocals, Mark);
+
+impl Harness {
+    pub(crate) fn new(py: Python<'_>, timeout: Option<Duration>) -> PyResult<Self> {
+        Ok(Self { tasks: Arc::new(Tasks::watch(py)?), timeout, running: Mutex::default() })
+    }
+
+    /// A copy of the context for one test.
+    ///
+    /// It is made beforehand, so that no thread that starts a test has to attach to Python, where another test may be in
+    /// the way.
+    pub(crate) fn seat(&self, py: Python<'_>) -> PyResult<Seat> {
+        self.tasks.locals(py)
+    }
+
+    /// Runs one test, and waits for it.
+    pub(crate) fn run(&self, path: String, test: &Test, seat: Seat) -> Result<(), Failed> {
+        let timeout = test.timeout.or(self.timeout);
+        match test.body {
+            Body::Async(start) => self.run_async(path, test, seat, start, timeout),
+            Body::Sync(start) => self.run_sync(path, test, start, timeout),
+        }
+    }
+
+    fn run_async(
+        &self,
+        path: String,
+        test: &Test,
+        (locals, mark): Seat,
+        start: fn(AsyncStart),
+        timeout: Option<Duration>,
+    ) -> Result<(), Failed> {
+        let running = self.begin(path, Some(mark));
+        let (events, received) = mpsc::channel();
+        let (abort, aborted) = oneshot::channel();
+        let tasks = Arc::clone(&self.tasks);
+        start(AsyncStart { tasks, running: Arc::clone(&running), locals, events, aborted });
+
+        let result = match receive(&received, timeout) {
+            Ok(Event::Ended(ending)) => ending.judge(test.should_panic),
+            Err(Silence::Timeout(timeout)) => {
+                // The test is dropped at its next poll, and what it awaits in Python is cancelled.
+                drop(abort);
+                self.expect_answer(timeout);
+                Err(out_of_time(timeout))
+            }
+            Ok(Event::CleanedUp(_)) | Err(Silence::Dropped) => {
+                self.end(&running);
+                return Err(DROPPED.into());
+            }
+        };
+        match receive(&received, timeout.map(timeout::grace)) {
+            Ok(Event::CleanedUp(left)) => {
+                self.end(&running);
+                name_left_behind(&running.path, left);
+            }
+            Err(Silence::Timeout(grace)) => {
+                self.expect_answer(grace);
+                // The loop is not in the way, so the test is in a poll that does not end, and goes on running.
+            }
+            Ok(Event::Ended(_)) | Err(Silence::Dropped) => self.end(&running),
+        }
+        result
+    }
+
+    fn run_sync(
+        &self,
+        path: String,
+        test: &Test,
+        start: fn(SyncStart),
+        timeout: Option<Duration>,
+    ) -> Result<(), Failed> {
+        let running = self.begin(path, None);
+        let (ending, received) = mpsc::channel();
+        let starter = SyncStart { running: Arc::clone(&running), ending };
+        thread::Builder::new()
+            .name(running.path.clone())
+            .spawn(move || start(starter))
+            .map_err(|error| format!("the test's thread can't be started: {error}"))?;
+        match receive(&received, timeout) {
+            Ok(ending) => {
+                self.end(&running);
+                ending.judge(test.should_panic)
+            }
+            Err(Silence::Timeout(timeout)) => {
+                // Its thread cannot be ended, and goes on.
+                self.expect_answer(timeout);
+                Err(out_of_time(timeout))
+            }
+            Err(Silence::Dropped) => Err(DROPPED.into()),
+        }
+    }
+
+    fn begin(&self, path: String, mark: Option<Mark>) -> Arc<Running> {
+        let running = Running::new(path, mark);
+        self.lock().push(Arc::clone(&running));
+        running
+    }
+
+    fn end(&self, running: &Arc<Running>) {
+        self.lock().retain(|other| !Arc::ptr_eq(other, running));
+    }
+
+    /// The tests that have begun and not ended.
+    pub(crate) fn running(&self) -> Vec<Arc<Running>> {
+        self.lock().clone()
+    }
+
+    pub(crate) fn tasks(&self) -> &Arc<Tasks> {
+        &self.tasks
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Running>>> {
+        // A list is as good as it was when somebody panicked elsewhere.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const DROPPED: &str = "the test's runtime dropped it before it had ended: was the runtime shut down?";
+
+/// Why nothing was received.
+enum Silence {
+    /// This is how long it was waited for.
+    Timeout(Duration),
+    /// There is nobody left to send anything.
+    Dropped,
+}
+
+fn receive<T>(received: &Receiver<T>, timeout: Option<Duration>) -> Result<T, Silence> {
+    match timeout {
+        None => received.recv().map_err(|_| Silence::Dropped),
+        Some(timeout) => received.recv_timeout(timeout).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Silence::Timeout(timeout),
+            RecvTimeoutError::Disconnected => Silence::Dropped,
+        }),
+    }
+}
+
+fn out_of_time(timeout: Duration) -> Failed {
+    format!("timed out after {timeout:?}").into()
+}
+
+fn name_left_behind(path: &str, left: PyResult<Vec<String>>) {
+    match left {
+        Ok(tasks) if tasks.is_empty() => {}
+        Ok(tasks) => eprintln!("test {path} left Python tasks behind, now cancelled:\n  {}", tasks.join("\n  ")),
+        Err(error) => eprintln!("test {path}: what it left behind can't be cancelled: {error}"),
+    }
+}

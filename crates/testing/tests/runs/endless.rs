@@ -1,0 +1,121 @@
+//! Tests that do not end by themselves.
+
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use crate::{
+    python, run_tests,
+    support::{Case, interrupted, interruptible, run, subject},
+};
+
+pub(crate) const CASES: &[Case] = cases![
+    a_test_out_of_time_does_not_stop_the_others,
+    a_runtime_without_a_free_thread_ends,
+    the_environment_has_a_timeout,
+    ctrl_c_ends_a_run,
+];
+
+#[pyo3_await_tokio::test(timeout = "200ms")]
+async fn in_rust() {
+    struct Told;
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            println!("dropped");
+        }
+    }
+
+    let _told = Told;
+    std::future::pending::<()>().await;
+}
+
+#[pyo3_await_tokio::test(timeout = "200ms")]
+async fn in_python() -> PyResult<()> {
+    python(
+        c"
+import asyncio
+async def main():
+    try:
+        await asyncio.sleep(3600)
+    finally:
+        print('cancelled')
+",
+    )
+    .await?;
+    Ok(())
+}
+
+/// What was begun is cleared up even when it does not go quietly.
+#[pyo3_await_tokio::test(timeout = "200ms")]
+async fn with_a_bomb() -> PyResult<()> {
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+
+    let code = c"
+import asyncio
+async def main():
+    global task
+    task = asyncio.create_task(asyncio.sleep(3600))
+";
+    python(code).await?;
+    let _bomb = Bomb;
+    std::future::pending().await
+}
+
+#[pyo3_await_tokio::test(timeout = "200ms")]
+async fn in_a_poll() {
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
+#[pyo3_await_tokio::test(timeout = "200ms")]
+fn in_a_thread() {
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
+#[pyo3_await_tokio::test]
+async fn without_a_timeout() {
+    std::future::pending::<()>().await;
+}
+
+#[pyo3_await_tokio::test]
+async fn not_at_all() {}
+
+fn a_test_out_of_time_does_not_stop_the_others() {
+    let begin = Instant::now();
+    let run = run_tests(&["endless::", "--skip", "without", "--test-threads", "1"]);
+    run.exits_with(101).prints("1 passed; 5 failed;").prints("test endless::not_at_all  ... ok");
+    run.expect("Rust is told", run.stdout.contains("dropped\n"));
+    run.expect("Python is told", run.stdout.contains("cancelled\n"));
+    run.complains("test endless::with_a_bomb left Python tasks behind");
+    run.expect("it is a matter of seconds", begin.elapsed() < Duration::from_secs(30));
+}
+
+/// The main function waits for a thread, too.
+fn a_runtime_without_a_free_thread_ends() {
+    let run = run(subject("one_thread").args(["in_a_poll"]));
+    run.exits_with(101)
+        .prints("timed out after 200ms")
+        .complains("test endless::in_a_poll keeps a thread of the runtime");
+}
+
+fn the_environment_has_a_timeout() {
+    let timed =
+        |timeout: &str| run(subject("harness").env("PYO3_AWAIT_TEST_TIMEOUT", timeout).arg("without_a_timeout"));
+    timed("300ms").exits_with(101).prints("timed out after 300ms");
+    let refused = timed("300");
+    refused.exits_with(1).complains("PYO3_AWAIT_TEST_TIMEOUT is '300'");
+    refused.expect("nothing is run", !refused.stdout.contains("running"));
+    let own = run(subject("harness").env("PYO3_AWAIT_TEST_TIMEOUT", "1m").arg("endless::in_rust"));
+    own.exits_with(101).prints("timed out after 200ms");
+}
+
+fn ctrl_c_ends_a_run() {
+    let run = interrupted(interruptible("prepared").arg("endless::without_a_timeout"), "running 1 test");
+    run.exits_with(130).complains("KeyboardInterrupt").prints("atexit\n");
+}
