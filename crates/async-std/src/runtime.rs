@@ -1,0 +1,38 @@
+//! async-std, as a runtime of the bridge.
+
+use std::future::Future;
+
+use async_std::task;
+use pyo3_await::Runtime;
+
+/// async-std's runtime: a process has one, which starts on first use and lasts as long as the process.
+///
+/// It is configured from outside, by async-std's own environment variables: `ASYNC_STD_THREAD_COUNT`, by default as many
+/// as there are cores, and `ASYNC_STD_THREAD_NAME`.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_await_async_std::{AsyncStd, RuntimeExt};
+///
+/// # fn main() -> PyResult<()> {
+/// # Python::initialize();
+/// let seven = Python::attach(|py| AsyncStd.run(py, async { Ok(7) }))?;
+/// assert_eq!(seven, 7);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AsyncStd;
+
+impl Runtime for AsyncStd {
+    fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // A task whose handle is dropped runs on.
+        task::spawn(future);
+    }
+
+    // The default `enter` does: timers and sockets register with a reactor that has a thread of its own and serves the
+    // whole process, and look for nothing in the thread that polls them.
+}

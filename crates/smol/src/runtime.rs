@@ -1,0 +1,118 @@
+//! smol, as a runtime of the bridge.
+
+use std::{
+    fmt,
+    future::Future,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use pyo3::{PyErr, exceptions::PyRuntimeError};
+use pyo3_await::Runtime;
+use smol::Executor;
+
+/// A smol executor: the global one, or one of the application's.
+///
+/// ```
+/// use std::{sync::Arc, thread};
+///
+/// use pyo3::prelude::*;
+/// use pyo3_await_smol::{RuntimeExt, Smol};
+///
+/// # fn main() -> PyResult<()> {
+/// # Python::initialize();
+/// let executor = Arc::new(smol::Executor::new());
+/// let smol = Smol::new(&executor);
+///
+/// let (stop, stopped) = smol::channel::bounded::<()>(1);
+/// thread::spawn(move || smol::block_on(executor.run(stopped.recv())));
+///
+/// let seven = Python::attach(|py| smol.run(py, async { Ok(7) }))?;
+/// assert_eq!(seven, 7);
+/// # drop(stop);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Smol(Which);
+
+#[derive(Clone, Debug)]
+enum Which {
+    Global,
+    /// Futures that wait in an executor hold this value: if it kept the executor, nothing could end them.
+    Own(Weak<Executor<'static>>),
+}
+
+impl Runtime for Smol {
+    fn spawn<F>(&self, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // A task is cancelled when its handle is dropped, unless it is detached.
+        match &self.0 {
+            Which::Global => smol::spawn(future).detach(),
+            Which::Own(executor) => match executor.upgrade() {
+                Some(executor) => executor.spawn(future).detach(),
+                // To drop it is to tell its awaiter that the runtime has shut down.
+                None => drop(future),
+            },
+        }
+    }
+
+    // The default `enter` does: timers and sockets register with a reactor that has a thread of its own and serves the
+    // whole process, and look for nothing in the thread that polls them.
+}
+
+/// The executor that the free functions use.
+static DEFAULT: OnceLock<Smol> = OnceLock::new();
+
+impl Smol {
+    /// An executor of the application's.
+    ///
+    /// The application keeps it, and runs it on threads of its own.
+    /// When it drops it, whoever awaits one of its futures gets an error that says so.
+    #[must_use]
+    pub fn new(executor: &Arc<Executor<'static>>) -> Self {
+        Self(Which::Own(Arc::downgrade(executor)))
+    }
+
+    /// smol's global executor, which starts on first use and lasts as long as the process.
+    ///
+    /// It has one thread, or as many as the environment variable `SMOL_THREADS` says.
+    #[must_use]
+    pub fn global() -> Self {
+        Self(Which::Global)
+    }
+
+    /// The process-wide default: the global executor, unless it was [replaced](Self::set_default).
+    #[must_use]
+    pub fn current() -> Self {
+        DEFAULT.get_or_init(Self::global).clone()
+    }
+
+    /// Makes this the default.
+    ///
+    /// # Errors
+    ///
+    /// [`AlreadyInUse`] when the default was used or set before.
+    pub fn set_default(self) -> Result<(), AlreadyInUse> {
+        DEFAULT.set(self).map_err(|_| AlreadyInUse(()))
+    }
+}
+
+/// The default executor cannot be changed any more: it has been used, or set.
+#[derive(Debug)]
+pub struct AlreadyInUse(());
+
+impl fmt::Display for AlreadyInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the default smol executor is in use already: replace it before the first future is started")
+    }
+}
+
+impl std::error::Error for AlreadyInUse {}
+
+impl From<AlreadyInUse> for PyErr {
+    fn from(error: AlreadyInUse) -> Self {
+        PyRuntimeError::new_err(error.to_string())
+    }
+}
