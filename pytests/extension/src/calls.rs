@@ -121,6 +121,8 @@ fn nest<'py>(py: Python<'py>, way: &str, make: Py<PyAny>, depth: usize) -> PyRes
 }
 
 /// Awaits a Python awaitable until `gate` opens; then drops the Rust future, or detaches it.
+///
+/// When the gate counts a start, the awaitable is on its way to the loop; when it counts a drop, the future is gone.
 #[pyfunction]
 fn leave<'py>(
     py: Python<'py>,
@@ -130,17 +132,19 @@ fn leave<'py>(
     detach: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let mut future = into_future(awaitable)?;
-    let opened = gate.opened();
+    let guard = gate.guard();
     run(py, way, async move {
         tokio::select! {
+            biased;
             _ = &mut future => panic!("the awaitable ended before the gate opened"),
-            () = opened => {}
+            () = guard.opened() => {}
         }
         if detach {
             future.detach();
         } else {
             drop(future);
         }
+        drop(guard);
         Ok(())
     })
 }

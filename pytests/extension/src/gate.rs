@@ -27,10 +27,16 @@ struct Inner {
     dropped: AtomicUsize,
 }
 
-/// Counts its own drop.
-struct Guard(Arc<Inner>);
+/// One who waits at a gate. It counts its own drop.
+pub(crate) struct Guard(Arc<Inner>);
 
 impl Guard {
+    /// Ends when the gate opens.
+    pub(crate) async fn opened(&self) {
+        self.start();
+        self.0.permits.acquire().await.expect("the gate is never closed").forget();
+    }
+
     fn start(&self) {
         self.0.started.fetch_add(1, Ordering::SeqCst);
     }
@@ -46,13 +52,10 @@ impl Gate {
     /// A future that ends when the gate opens.
     pub(crate) fn opened(&self) -> impl Future<Output = ()> + Send + use<> {
         let guard = self.guard();
-        async move {
-            guard.start();
-            guard.0.permits.acquire().await.expect("the gate is never closed").forget();
-        }
+        async move { guard.opened().await }
     }
 
-    fn guard(&self) -> Guard {
+    pub(crate) fn guard(&self) -> Guard {
         Guard(Arc::clone(&self.inner))
     }
 

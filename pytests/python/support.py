@@ -1,0 +1,36 @@
+"""What several test files use."""
+
+import asyncio
+
+
+def outcome(function, *arguments, **keywords):
+    """What a call returns or raises, as something that can be compared."""
+    try:
+        return "returned", function(*arguments, **keywords)
+    except BaseException as error:
+        return "raised", type(error), str(error)
+
+
+async def outcome_of(awaitable):
+    """What an awaitable returns or raises, likewise."""
+    try:
+        return "returned", await awaitable
+    except BaseException as error:
+        return "raised", type(error), str(error)
+
+
+async def turns(count=5):
+    """Lets the event loop make a few turns."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def settle(future):
+    """Waits for a future that was yielded by a coroutine which the test drives by hand."""
+    future._asyncio_future_blocking = False
+    await asyncio.wait([future])
+
+
+async def in_task(awaitable):
+    """Awaits, as a coroutine: for what takes nothing else."""
+    return await awaitable

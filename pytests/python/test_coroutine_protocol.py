@@ -1,0 +1,494 @@
+"""What `into_coroutine` gives is a coroutine, in all that Python code can see of one."""
+
+import asyncio
+import collections.abc
+import copy
+import gc
+import inspect
+import io
+import pickle
+import sys
+import threading
+import types
+import warnings
+import weakref
+
+import bridge
+import pytest
+from support import outcome, outcome_of, settle
+
+REUSED = "raised", RuntimeError, "cannot reuse already awaited coroutine"
+
+
+def made():
+    return bridge.value("coroutine", 1, True)
+
+
+async def native():
+    """What the coroutines of Rust are compared with: it suspends, and returns 1."""
+    future = asyncio.get_running_loop().create_future()
+    future.get_loop().call_soon(future.set_result, 1)
+    return await future
+
+
+def test_is_a_coroutine():
+    coroutine = made()
+    assert isinstance(coroutine, collections.abc.Coroutine)
+    assert asyncio.iscoroutine(coroutine)
+    assert inspect.isawaitable(coroutine)
+    assert not asyncio.isfuture(coroutine)
+    coroutine.close()
+
+
+def test_is_made_without_a_loop(run):
+    assert run(made()) == 1
+
+
+async def test_starts_at_the_first_await():
+    gate = bridge.Gate()
+    coroutine = gate.wait("coroutine")
+    # Whatever was spawned before this one, has been polled when this one has.
+    for _ in range(2 * bridge.workers()):
+        await bridge.value("coroutine", None, True)
+    assert gate.started == 0
+    task = asyncio.create_task(coroutine)
+    await asyncio.sleep(0)
+    gate.wait_for_starts(1)
+    gate.open(1)
+    await task
+
+
+# The names.
+
+
+def test_has_the_name_of_the_rust_function():
+    coroutine = made()
+    assert coroutine.__name__ == "value"
+    assert coroutine.__qualname__ == "bridge::ends::value"
+    coroutine.close()
+
+
+def test_a_method_of_a_trait_gives_a_name():
+    coroutine = bridge.of_a_trait("coroutine")
+    assert coroutine.__name__ == "work"
+    assert coroutine.__qualname__.endswith("::work")
+    coroutine.close()
+
+
+@pytest.mark.parametrize("attribute", ["__name__", "__qualname__"])
+def test_can_be_renamed(attribute):
+    coroutine, reference = made(), native()
+    for each in coroutine, reference:
+        setattr(each, attribute, "other")
+        assert getattr(each, attribute) == "other"
+    assert outcome(setattr, coroutine, attribute, 1) == outcome(setattr, reference, attribute, 1)
+    assert outcome(delattr, coroutine, attribute)[:2] == outcome(delattr, reference, attribute)[:2]
+    for each in coroutine, reference:
+        assert getattr(each, attribute) == "other"
+        each.close()
+
+
+def test_the_warning_and_the_repr_use_the_new_name():
+    coroutine = made()
+    coroutine.__qualname__ = "other"
+    assert "coroutine object other" in repr(coroutine)
+    with pytest.warns(RuntimeWarning, match="coroutine 'other' was never awaited"):
+        del coroutine
+
+
+# Its states.
+
+
+async def test_shows_its_state():
+    coroutine = made()
+    assert "coroutine object bridge::ends::value created at 0x" in repr(coroutine)
+    assert (coroutine.cr_await, coroutine.cr_running, coroutine.cr_suspended) == (None, False, False)
+
+    future = coroutine.send(None)
+    assert "suspended" in repr(coroutine)
+    assert (coroutine.cr_await, coroutine.cr_running, coroutine.cr_suspended) == (future, False, True)
+
+    await settle(future)
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+    assert "closed" in repr(coroutine)
+    assert (coroutine.cr_await, coroutine.cr_running, coroutine.cr_suspended) == (None, False, False)
+
+
+def test_has_no_python_frame():
+    coroutine = made()
+    assert (coroutine.cr_frame, coroutine.cr_code, coroutine.cr_origin) == (None, None, None)
+    coroutine.close()
+
+
+async def test_asyncio_can_describe_its_task():
+    gate = bridge.Gate()
+    task = asyncio.create_task(gate.wait("coroutine"))
+    await asyncio.sleep(0)
+    assert "Gate::wait" in repr(task)
+    assert task.get_stack() == []
+    text = io.StringIO()
+    task.print_stack(file=text)
+    assert "Gate::wait" in text.getvalue()
+    gate.open(1)
+    await task
+
+
+async def test_a_python_coroutine_shows_that_it_awaits_it():
+    async def outer(coroutine):
+        await coroutine
+
+    inner = made()
+    coroutine = outer(inner)
+    future = coroutine.send(None)
+    assert coroutine.cr_await is inner
+    await settle(future)
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+
+
+# Driving it by hand.
+
+
+async def test_yields_a_future_of_the_running_loop():
+    coroutine = made()
+    future = coroutine.send(None)
+    assert asyncio.isfuture(future)
+    assert future._asyncio_future_blocking is True
+    assert future.get_loop() is asyncio.get_running_loop()
+    coroutine.close()
+
+
+@pytest.mark.parametrize("value", [None, 1, (), (1, 2), StopIteration(3), ValueError("a value")], ids=repr)
+async def test_returns_by_stop_iteration(value):
+    coroutine = bridge.value("coroutine", value, False)
+    await settle(coroutine.send(None))
+    with pytest.raises(StopIteration) as caught:
+        coroutine.send(None)
+    assert caught.value.value is value
+
+
+async def test_its_iterator_is_driven_like_itself():
+    coroutine = made()
+    iterator = coroutine.__await__()
+    assert iter(iterator) is iterator
+    await settle(next(iterator))
+    with pytest.raises(StopIteration) as caught:
+        next(iterator)
+    assert caught.value.value == 1
+
+
+def step(method, *arguments):
+    return lambda coroutine: getattr(coroutine, method)(*arguments)
+
+
+START, CLOSE, THROW = step("send", None), step("close"), step("throw", ValueError("thrown"))
+SCRIPTS = {
+    "a value before the start": [step("send", 1), START, CLOSE],
+    "thrown into before the start": [THROW, START, THROW, CLOSE],
+    "a class thrown in before the start": [step("throw", KeyError), START],
+    "closed before the start": [CLOSE, CLOSE, START, THROW],
+    "thrown into": [START, THROW, START, THROW, CLOSE],
+    "a class thrown in": [START, step("throw", KeyError), START],
+    "the end of an iteration thrown in": [START, step("throw", GeneratorExit)],
+    "cancelled": [START, step("throw", asyncio.CancelledError("why")), START],
+    "nothing thrown": [START, step("throw"), CLOSE],
+    "closed": [START, CLOSE, START, THROW, CLOSE],
+    "sent to too early": [START, START, START],
+    "wrong arguments": [step("send"), step("send", 1, 2), step("close", 1), START, CLOSE],
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
+async def test_steps_as_a_python_coroutine_does(script):
+    def outcomes(coroutine):
+        for each in script:
+            kind, what, *message = outcome(each, coroutine)
+            if asyncio.isfuture(what):
+                what = "a future"
+            # What is wrong with the arguments is said in other words in each version.
+            yield (kind, what) if what is TypeError else (kind, what, *message)
+
+    assert list(outcomes(made())) == list(outcomes(native()))
+
+
+async def test_takes_none_first():
+    coroutine, reference = made(), native()
+    assert outcome(coroutine.send, 1) == outcome(reference.send, 1)
+    assert await coroutine == await reference
+
+
+async def test_raises_what_is_thrown_with_its_traceback():
+    def traceback():
+        try:
+            raise KeyError("elsewhere")
+        except KeyError as error:
+            return error.__traceback__
+
+    error = ValueError("thrown")
+    for arguments in [(error,), (ValueError, error), (ValueError, error, None)]:
+        coroutine = made()
+        coroutine.send(None)
+        with pytest.raises(ValueError) as caught:
+            coroutine.throw(*arguments)
+        assert caught.value is error
+
+    coroutine = made()
+    coroutine.send(None)
+    with pytest.raises(ValueError, match="made here") as caught:
+        coroutine.throw(ValueError, "made here", traceback())
+    assert [frame.name for frame in caught.traceback][-1] == "traceback"
+
+
+@pytest.mark.parametrize(
+    "arguments", [(None,), (ValueError("a value"), "and another"), (ValueError, "message", "no traceback"), (int,)]
+)
+async def test_refuses_to_throw(arguments):
+    coroutine = made()
+    with pytest.raises(TypeError):
+        coroutine.throw(*arguments)
+    coroutine.close()
+
+
+async def test_a_refused_throw_leaves_it_as_it_was():
+    coroutine = made()
+    assert outcome(coroutine.throw, 1)[1] is TypeError
+    assert await coroutine == 1
+
+
+@pytest.mark.parametrize("started", [False, True])
+@pytest.mark.parametrize("end", [step("close"), step("throw", ValueError)])
+async def test_ending_it_drops_the_rust_future(started, end):
+    gate = bridge.Gate()
+    coroutine = gate.wait("coroutine")
+    if started:
+        coroutine.send(None)
+        gate.wait_for_starts(1)
+    outcome(end, coroutine)
+    gate.wait_for_drops(1)
+    assert gate.started == int(started)
+
+
+# Awaited where or when it cannot be.
+
+
+def test_cannot_be_started_without_a_loop():
+    gate = bridge.Gate()
+    coroutine = gate.wait("coroutine")
+    message = r"no running event loop: .*'wait' must be awaited inside one, for instance by asyncio.run\(...\)"
+    with pytest.raises(RuntimeError, match=message):
+        coroutine.send(None)
+    assert (gate.started, gate.dropped) == (0, 1)
+
+
+async def test_cannot_be_awaited_twice():
+    coroutine = made()
+    assert await coroutine == 1
+    for _ in range(2):
+        assert await outcome_of(coroutine) == REUSED
+    assert outcome(coroutine.throw, ValueError) == REUSED
+    assert coroutine.close() is None
+
+
+async def test_cannot_be_awaited_after_an_error():
+    coroutine = bridge.fail("coroutine", ValueError("once"), True)
+    assert await outcome_of(coroutine) == ("raised", ValueError, "once")
+    assert await outcome_of(coroutine) == REUSED
+
+
+async def test_is_awaited_by_two_tasks_at_once():
+    gate = bridge.Gate()
+    coroutine = gate.wait("coroutine", "the value")
+    tasks = [asyncio.create_task(outcome_of(coroutine)) for _ in range(2)]
+    await asyncio.sleep(0)
+    gate.open(1)
+    outcomes = await asyncio.gather(*tasks)
+    assert ("returned", "the value") in outcomes
+    outcomes.remove(("returned", "the value"))
+    assert outcomes[0][:2] == ("raised", RuntimeError)
+
+
+def test_cannot_be_stepped_while_it_is_being_stepped(loop_class, new_loop, run):
+    gate = bridge.Gate()
+    coroutine = gate.wait("coroutine", "the value")
+    seen = []
+
+    class Reentrant(loop_class):
+        def add_reader(self, *arguments):
+            # This is called by the first step of the first coroutine on the loop.
+            seen.append(repr(coroutine))
+            seen.append((coroutine.cr_running, coroutine.cr_suspended, coroutine.cr_await))
+            for method, *values in ("send", None), ("throw", ValueError), ("close",):
+                seen.append(outcome(getattr(coroutine, method), *values))
+            super().add_reader(*arguments)
+
+    gate.open(1)
+    assert run(coroutine, new_loop(Reentrant)) == "the value"
+    description, state, *outcomes = seen
+    assert "running" in description
+    assert state == (True, False, None)
+    assert outcomes == 3 * [("raised", ValueError, "coroutine already executing")]
+
+
+def test_cannot_be_stepped_by_two_threads_at_once(loop_class, new_loop, run):
+    coroutine = made()
+    seen = []
+
+    class Shared(loop_class):
+        def add_reader(self, *arguments):
+            thread = threading.Thread(target=lambda: seen.append(outcome(coroutine.close)))
+            thread.start()
+            thread.join()
+            super().add_reader(*arguments)
+
+    assert run(coroutine, new_loop(Shared)) == 1
+    assert seen == [("raised", ValueError, "coroutine already executing")]
+
+
+# Never awaited.
+
+
+def test_warns_when_it_was_never_awaited():
+    gate = bridge.Gate()
+    with pytest.warns(RuntimeWarning) as caught:
+        gate.wait("coroutine")
+    assert [str(warning.message) for warning in caught] == ["coroutine 'bridge::gate::Gate::wait' was never awaited"]
+    # It is said of the line that let the coroutine go.
+    assert caught[0].filename == __file__
+    assert gate.dropped == 1
+
+
+def test_the_warning_as_an_error_is_unraisable(monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append((args.exc_type, str(args.exc_value))))
+    gate = bridge.Gate()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gate.wait("coroutine")
+    assert unraisable == [(RuntimeWarning, "coroutine 'bridge::gate::Gate::wait' was never awaited")]
+    assert gate.dropped == 1
+
+
+@pytest.mark.parametrize("action", ["always", "ignore", "error"])
+def test_the_warning_keeps_the_exception_that_is_on_its_way(monkeypatch, action):
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: None)
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter(action)
+        with pytest.raises(ZeroDivisionError):
+            # The coroutine dies on the interpreter's stack, by the exception.
+            [made(), 1 / 0]
+
+
+def test_does_not_come_back_to_life_through_the_warning(monkeypatch):
+    kept = []
+    monkeypatch.setattr(warnings, "showwarning", lambda *arguments, **keywords: kept.append((arguments, keywords)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        coroutine = made()
+        dead = weakref.ref(coroutine)
+        del coroutine
+    assert len(kept) == 1
+    assert dead() is None
+
+
+@pytest.mark.parametrize("end", [step("close"), step("throw", ValueError), step("send", None)])
+def test_does_not_warn_when_it_was_ended(end):
+    coroutine = made()
+    outcome(end, coroutine)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del coroutine
+    assert caught == []
+
+
+# Its memory.
+
+
+def test_can_be_referred_to_weakly():
+    called = []
+    coroutine = made()
+    coroutine.close()
+    reference = weakref.ref(coroutine, called.append)
+    assert reference() is coroutine
+    del coroutine
+    assert reference() is None
+    assert called == [reference]
+
+
+async def test_drops_the_rust_future_when_it_is_dropped():
+    gate = bridge.Gate()
+    coroutine = gate.wait("coroutine")
+    coroutine.send(None)
+    gate.wait_for_starts(1)
+    del coroutine
+    gate.wait_for_drops(1)
+
+
+def test_the_garbage_collector_finds_what_it_refers_to(run):
+    async def main():
+        coroutine = made()
+        assert gc.is_tracked(coroutine)
+        future = coroutine.send(None)
+        assert future in gc.get_referents(coroutine)
+        assert asyncio.get_running_loop() in gc.get_referents(future)
+        coroutine.close()
+
+    run(main())
+
+
+def test_a_cycle_with_a_closed_loop_is_collected(new_loop):
+    class Witness:
+        pass
+
+    gate = bridge.Gate()
+    loop = new_loop()
+    coroutine, witness = gate.wait("coroutine"), Witness()
+
+    async def main():
+        future = coroutine.send(None)
+        # The future refers to what refers to the coroutine, which refers to the future.
+        witness.coroutine = coroutine
+        future.add_done_callback(lambda _, witness=witness: None)
+
+    loop.run_until_complete(main())
+    loop.close()
+    dead = weakref.ref(witness)
+    del coroutine, witness
+    gc.collect()
+    assert dead() is None
+    gate.wait_for_drops(1)
+
+
+async def test_the_garbage_collector_may_come_at_any_time():
+    stop = threading.Event()
+
+    def collect():
+        while not stop.is_set():
+            gc.collect(0)
+
+    thread = threading.Thread(target=collect)
+    thread.start()
+    try:
+        for _ in range(20):
+            await asyncio.gather(*(bridge.value("coroutine", None, True) for _ in range(50)))
+    finally:
+        stop.set()
+        thread.join()
+
+
+# Its type.
+
+
+def test_cannot_be_made_inherited_from_or_changed():
+    coroutine = made()
+    kind = type(coroutine)
+    with pytest.raises(TypeError):
+        kind()
+    with pytest.raises(TypeError):
+        types.new_class("Derived", (kind,))
+    with pytest.raises(TypeError):
+        kind.send = None
+    for duplicate in copy.copy, pickle.dumps:
+        with pytest.raises(TypeError):
+            duplicate(coroutine)
+    coroutine.close()

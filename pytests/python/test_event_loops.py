@@ -1,0 +1,578 @@
+"""Loops that are stopped, closed, collected, re-entered, interrupted, watched, or run next to each other."""
+
+import asyncio
+import gc
+import logging
+import os
+import threading
+import time
+import warnings
+import weakref
+
+import bridge
+import pytest
+from support import in_task, outcome, outcome_of, turns
+
+
+# Stopped and run again.
+
+
+def test_a_stopped_loop_goes_on(new_loop, way):
+    loop = new_loop()
+    gate = bridge.Gate()
+
+    async def start():
+        future = asyncio.ensure_future(gate.wait(way, "the value"))
+        await asyncio.sleep(0)
+        return future
+
+    future = loop.run_until_complete(start())
+    # It ends while the loop does not run.
+    gate.open(1)
+    gate.wait_for_drops(1)
+    assert not future.done()
+    assert loop.run_until_complete(future) == "the value"
+
+
+def test_a_loop_is_stopped_and_run_many_times(new_loop, way):
+    loop = new_loop()
+    gate = bridge.Gate()
+
+    async def start():
+        return [asyncio.ensure_future(gate.wait(way, number)) for number in range(20)]
+
+    futures = loop.run_until_complete(start())
+    for _ in range(20):
+        gate.open(1)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    assert loop.run_until_complete(asyncio.gather(*futures)) == list(range(20))
+
+
+def test_a_loop_moves_to_another_thread(new_loop, way):
+    loop = new_loop()
+    results = []
+
+    def run():
+        async def main():
+            return await bridge.value(way, threading.get_ident(), True)
+
+        results.append(loop.run_until_complete(main()))
+
+    for _ in range(3):
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+        assert results[-1] == thread.ident
+    run()
+    assert results[-1] == threading.get_ident()
+
+
+# Closed, or forgotten.
+
+
+async def pending(way, gate, count):
+    """Futures that nobody awaits, so that asyncio has no pending task to complain of."""
+    awaitables = [gate.wait(way) for _ in range(count)]
+    if way == "coroutine":
+        for awaitable in awaitables:
+            awaitable.send(None)
+    gate.wait_for_starts(count)
+    return awaitables
+
+
+def test_closing_a_loop_drops_what_is_pending_silently(new_loop, way, capfd, caplog):
+    gate = bridge.Gate()
+    loop = new_loop()
+    awaitables = loop.run_until_complete(pending(way, gate, 10))
+    loop.close()
+    gate.wait_for_drops(10)
+    del awaitables
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_what_ends_after_the_loop_was_closed_is_silent(new_loop, way, capfd, caplog):
+    gate = bridge.Gate()
+    loop = new_loop()
+
+    async def start():
+        awaitables = [gate.block(way) for _ in range(bridge.workers())]
+        awaitables.append(gate.fail(way, ValueError("too late")))
+        if way == "coroutine":
+            for awaitable in awaitables:
+                awaitable.send(None)
+        gate.wait_for_starts(bridge.workers())
+        return awaitables
+
+    awaitables = loop.run_until_complete(start())
+    loop.close()
+    gate.open(bridge.workers() + 1)
+    gate.wait_for_drops(bridge.workers() + 1)
+    del awaitables
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_what_ended_before_the_loop_was_closed_is_silent(new_loop, way, capfd, caplog):
+    gate = bridge.Gate()
+    loop = new_loop()
+    awaitables = loop.run_until_complete(pending(way, gate, 10))
+    gate.open(10)
+    gate.wait_for_drops(10)
+    # It is on its way to the loop, which does not take it any more.
+    loop.close()
+    del awaitables
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_a_future_of_a_closed_loop_can_be_asked_and_cancelled(new_loop):
+    gate = bridge.Gate()
+    loop = new_loop()
+    (future,) = loop.run_until_complete(pending("future", gate, 1))
+    loop.close()
+    gate.wait_for_drops(1)
+    assert not future.done()
+    assert outcome(future.result)[1] is asyncio.InvalidStateError
+    assert future.cancel()
+    assert future.get_loop() is loop
+
+
+def test_a_coroutine_of_a_closed_loop_can_be_closed(new_loop):
+    gate = bridge.Gate()
+    loop = new_loop()
+    (coroutine,) = loop.run_until_complete(pending("coroutine", gate, 1))
+    loop.close()
+    coroutine.close()
+    gate.wait_for_drops(1)
+
+
+def test_a_loop_that_was_not_closed_is_collected(loop_class, way):
+    class Loop(loop_class):
+        pass
+
+    gate = bridge.Gate()
+    loop = Loop()
+    awaitables = loop.run_until_complete(pending(way, gate, 10))
+    dead = weakref.ref(loop)
+    with warnings.catch_warnings():
+        # Python complains of the loop itself, rightly.
+        warnings.simplefilter("ignore", ResourceWarning)
+        del loop, awaitables
+        gc.collect()
+    assert dead() is None
+    gate.wait_for_drops(10)
+
+
+def test_file_descriptors_and_threads_do_not_add_up(asyncio_run, way):
+    def count():
+        gc.collect()
+        return len(os.listdir("/proc/self/fd")), threading.active_count(), len(os.listdir("/proc/self/task"))
+
+    if not os.path.isdir("/proc/self/fd"):
+        pytest.skip("this system does not list a process's descriptors")
+
+    async def main():
+        return await bridge.value(way, 1, True)
+
+    # The first starts what lasts: the runtime, the helper, and a loop is kept by the thread that saw it last.
+    asyncio_run(main())
+    before = count()
+    for _ in range(200):
+        assert asyncio_run(main()) == 1
+    assert count() == before
+
+
+def test_loops_that_come_and_go_are_told_apart(asyncio_run, way):
+    """A new loop is often where one that was closed has been."""
+
+    async def main(number):
+        future = asyncio.ensure_future(bridge.value(way, number, True))
+        await asyncio.sleep(0)
+        assert bridge.current_locals()[0] is asyncio.get_running_loop()
+        return await future
+
+    for number in range(50):
+        assert asyncio_run(main(number)) == number
+
+
+# Side by side.
+
+
+def test_two_loops_in_two_threads(new_loop, way):
+    barrier = threading.Barrier(2)
+    results = {}
+
+    async def main(name):
+        loop = asyncio.get_running_loop()
+        for _ in range(20):
+            barrier.wait()
+            numbers = await asyncio.gather(*(bridge.value(way, (name, number), True) for number in range(50)))
+            assert numbers == [(name, number) for number in range(50)]
+            assert await bridge.call(way, where()) is loop
+        results[name] = "done"
+
+    async def where():
+        return asyncio.get_running_loop()
+
+    loops = {name: new_loop() for name in ("one", "two")}
+    threads = [
+        threading.Thread(target=loop.run_until_complete, args=(main(name),)) for name, loop in loops.items()
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {"one": "done", "two": "done"}
+
+
+def test_a_loop_inside_a_loop_on_another_thread(new_loop, way):
+    async def outer():
+        loop = asyncio.get_running_loop()
+        inner = await loop.run_in_executor(None, lambda: new_loop().run_until_complete(in_task_of(way, "inner")))
+        return inner, await bridge.value(way, "outer", True)
+
+    loop = new_loop()
+    assert loop.run_until_complete(outer()) == ("inner", "outer")
+    loop.run_until_complete(loop.shutdown_default_executor())
+
+
+async def in_task_of(way, value):
+    return await bridge.value(way, value, True)
+
+
+# Many.
+
+
+async def test_a_hundred_thousand_pending_at_once(way):
+    count = 100_000
+    gate = bridge.Gate()
+    futures = [asyncio.ensure_future(gate.wait(way, number)) for number in range(count)]
+    await asyncio.sleep(0)
+    gate.wait_for_starts(count)
+    assert gate.dropped == 0
+    gate.open(count)
+    assert await asyncio.gather(*futures) == list(range(count))
+    assert gate.dropped == count
+
+
+async def test_a_busy_mailbox_does_not_starve_the_loop(way):
+    """Each delivery has the runtime make another; a timer comes through all the same."""
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+    loop.call_later(0.05, over.set_result, None)
+
+    async def busy():
+        while not over.done():
+            await bridge.value(way, None, False)
+
+    await asyncio.gather(*(busy() for _ in range(50)))
+
+
+async def test_futures_that_complete_at_once(way):
+    for number in range(1000):
+        assert await bridge.value(way, number, False) == number
+
+
+# Re-entered.
+
+
+class Nested:
+    """Runs the loop from within one of its callbacks, as interactive environments do."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    def run_until(self, done):
+        current = asyncio.current_task(self.loop)
+        if current is not None:
+            asyncio.tasks._leave_task(self.loop, current)
+        deadline = time.monotonic() + 3
+        # It has the loop look at the clock when nothing else happens.
+        timer = self.loop.call_later(3, id, None)
+        try:
+            while not done():
+                assert time.monotonic() < deadline, "what the nested loop waits for does not come"
+                self.loop._run_once()
+        finally:
+            timer.cancel()
+            if current is not None:
+                asyncio.tasks._enter_task(self.loop, current)
+
+
+@pytest.fixture
+def nested(loop_class):
+    # uvloop cannot be re-entered.
+    if not hasattr(loop_class, "_run_once"):
+        pytest.skip("this kind of loop cannot be run inside itself")
+    return Nested
+
+
+async def test_a_loop_inside_a_task_goes_on_with_what_the_task_was_woken_with(nested, way):
+    """Two futures end at once; the task of the first runs the loop until the second has been seen."""
+    loop = asyncio.get_running_loop()
+    gate = bridge.Gate()
+    order = []
+
+    async def first():
+        await gate.wait(way)
+        nested(loop).run_until(lambda: "second" in order)
+        order.append("first")
+
+    async def second():
+        await gate.wait(way)
+        order.append("second")
+
+    tasks = [asyncio.create_task(first()), asyncio.create_task(second())]
+    await asyncio.sleep(0)
+    gate.wait_for_starts(2)
+    gate.open(2)
+    # Both are in the mailbox before the loop looks.
+    gate.wait_for_drops(2)
+    await asyncio.gather(*tasks)
+    assert order == ["second", "first"]
+    # The loop is still woken.
+    assert await bridge.value(way, 1, True) == 1
+
+
+async def test_a_loop_inside_a_task_is_woken_by_what_comes_meanwhile(nested, way):
+    loop = asyncio.get_running_loop()
+    gate = bridge.Gate()
+
+    async def outer():
+        await bridge.value(way, None, True)
+        inner = asyncio.ensure_future(gate.wait(way, "from inside"))
+        loop.call_soon(gate.open, 1)
+        nested(loop).run_until(inner.done)
+        return inner.result()
+
+    assert await asyncio.gather(*(outer() for _ in range(5))) == 5 * ["from inside"]
+    assert await bridge.value(way, 1, True) == 1
+
+
+async def test_a_loop_inside_a_loop_inside_a_loop(nested, way):
+    loop = asyncio.get_running_loop()
+
+    async def deeper(depth):
+        value = await bridge.value(way, depth, True)
+        if depth:
+            task = asyncio.ensure_future(deeper(depth - 1))
+            nested(loop).run_until(task.done)
+            value += task.result()
+        return value
+
+    assert await deeper(5) == 15
+    assert await bridge.value(way, 1, True) == 1
+
+
+async def test_python_that_rust_awaits_runs_inside_a_nested_loop(nested, way):
+    loop = asyncio.get_running_loop()
+
+    async def python():
+        await asyncio.sleep(0)
+        return "from Python"
+
+    async def outer():
+        await bridge.value(way, None, True)
+        task = asyncio.ensure_future(in_task(bridge.call(way, python())))
+        nested(loop).run_until(task.done)
+        return task.result()
+
+    assert await outer() == "from Python"
+
+
+# Interrupted.
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_process_goes_through_and_the_rest_is_delivered(new_loop, way, kind):
+    loop = new_loop()
+    gate = bridge.Gate()
+    results = []
+
+    async def waiting(number):
+        results.append(await gate.wait(way, number))
+
+    async def interrupting():
+        await gate.wait(way)
+        raise kind("stop")
+
+    async def start():
+        tasks = [asyncio.create_task(waiting(0)), asyncio.create_task(interrupting())]
+        tasks += [asyncio.create_task(waiting(number)) for number in range(1, 10)]
+        await asyncio.sleep(0)
+        gate.wait_for_starts(11)
+        return tasks
+
+    tasks = loop.run_until_complete(start())
+    # One batch has all of them.
+    gate.open(11)
+    gate.wait_for_drops(11)
+    with pytest.raises(kind, match="stop"):
+        loop.run_forever()
+    # A loop that is run again delivers the rest, without another wake.
+    others = [task for task in tasks if task is not tasks[1]]
+    loop.run_until_complete(asyncio.wait(others))
+    assert sorted(results) == list(range(10))
+    assert isinstance(tasks[1].exception(), kind)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_one_that_rust_gives_goes_through_too(new_loop, way, kind):
+    error = kind("from Rust")
+
+    async def main():
+        await bridge.fail(way, error, True)
+
+    loop = new_loop()
+    with pytest.raises(kind) as caught:
+        loop.run_until_complete(main())
+    assert caught.value is error
+    assert loop.run_until_complete(in_task_of(way, 1)) == 1
+
+
+async def test_any_other_exception_of_a_callback_is_reported(way, reports):
+    """A context that cannot be entered is what makes the wake-up of a task raise."""
+    gate = bridge.Gate()
+    error = ValueError("raised by a callback")
+
+    def raising(_):
+        raise error
+
+    future = asyncio.ensure_future(gate.wait(way))
+    future.add_done_callback(raising)
+    gate.open(1)
+    await asyncio.wait([future])
+    assert await bridge.value(way, 1, True) == 1
+    (report,) = reports.take()
+    assert report["exception"] is error
+
+
+# Watched.
+
+
+async def test_debug_mode(way):
+    asyncio.get_running_loop().set_debug(True)
+    gate = bridge.Gate()
+    waiting = [asyncio.ensure_future(gate.wait(way, number)) for number in range(10)]
+    await asyncio.sleep(0)
+    gate.open(10)
+    assert await asyncio.gather(*waiting) == list(range(10))
+    assert await outcome_of(bridge.fail(way, ValueError("raised"), True)) == ("raised", ValueError, "raised")
+
+    async def python():
+        await asyncio.sleep(0)
+        return "from Python"
+
+    assert await bridge.call(way, python()) == "from Python"
+    cancelled = asyncio.ensure_future(gate.wait(way))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    assert (await outcome_of(cancelled))[:2] == ("raised", asyncio.CancelledError)
+
+
+async def test_the_report_of_a_slow_callback_names_the_task(way, caplog):
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0.02
+
+    async def slow():
+        await bridge.value(way, None, True)
+        # It is slowness that is tested.
+        time.sleep(0.05)
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        await asyncio.create_task(slow(), name="the slow one")
+    assert any("the slow one" in record.getMessage() and "took" in record.getMessage() for record in caplog.records)
+
+
+async def test_the_current_task_is_right(way):
+    gate = bridge.Gate()
+
+    async def looking():
+        await gate.wait(way)
+        return asyncio.current_task()
+
+    tasks = [asyncio.create_task(looking()) for _ in range(10)]
+    await asyncio.sleep(0)
+    gate.open(10)
+    assert await asyncio.gather(*tasks) == tasks
+
+
+async def test_a_callback_has_no_current_task():
+    tasks = []
+    future = bridge.value("future", 1, True)
+    future.add_done_callback(lambda _: tasks.append(asyncio.current_task()))
+    await future
+    await turns()
+    assert tasks == [None]
+
+
+async def test_tasks_are_resumed_in_the_order_of_the_ends(way):
+    gates = [bridge.Gate() for _ in range(10)]
+    order = []
+
+    async def waiting(number):
+        await gates[number].wait(way)
+        order.append(number)
+
+    tasks = [asyncio.create_task(waiting(number)) for number in range(10)]
+    await asyncio.sleep(0)
+    expected = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]
+    for number in expected:
+        gates[number].open(1)
+        gates[number].wait_for_drops(1)
+        # It is in the mailbox when another future has been through the whole of its worker.
+    await asyncio.gather(*tasks)
+    assert sorted(order) == list(range(10))
+
+
+# Loops that do not do what the bridge needs.
+
+
+def test_an_error_of_add_reader_reaches_whoever_awaits(loop_class, new_loop, way):
+    class Broken(loop_class):
+        def add_reader(self, fd, callback, *args):
+            raise OSError("too many descriptors")
+
+    gate = bridge.Gate()
+    loop = new_loop(Broken)
+
+    async def main():
+        await gate.wait(way)
+
+    with pytest.raises(OSError, match="too many descriptors"):
+        loop.run_until_complete(main())
+    gate.wait_for_drops(1)
+
+
+def test_a_loop_that_takes_no_attributes_is_refused_by_name(loop_class, new_loop, way):
+    class Closed(loop_class):
+        sealed = False
+
+        def __setattr__(self, name, value):
+            if self.sealed:
+                raise AttributeError(name)
+            super().__setattr__(name, value)
+
+    async def main():
+        await bridge.value(way, 1, True)
+
+    loop = new_loop(Closed)
+    loop.sealed = True
+    try:
+        with pytest.raises(RuntimeError, match="takes no attributes") as caught:
+            coroutine = main()
+            coroutine.send(None) if loop_class is None else run_sealed(loop, coroutine)
+        assert "Closed" in str(caught.value)
+        assert isinstance(caught.value.__cause__, AttributeError)
+    finally:
+        object.__setattr__(loop, "sealed", False)
+
+
+def run_sealed(loop, coroutine):
+    loop.run_until_complete(coroutine)
