@@ -7,8 +7,8 @@ use pyo3_await::Runtime;
 
 /// async-std's runtime: a process has one, which starts on first use and lasts as long as the process.
 ///
-/// It is configured from outside, by async-std's own environment variables: `ASYNC_STD_THREAD_COUNT`, by default as many
-/// as there are cores, and `ASYNC_STD_THREAD_NAME`.
+/// It is configured from outside, by async-std's own environment variables: `ASYNC_STD_THREAD_COUNT`, by default as
+/// many as there are cores, and `ASYNC_STD_THREAD_NAME`.
 ///
 /// ```
 /// use pyo3::prelude::*;

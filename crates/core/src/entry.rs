@@ -133,7 +133,8 @@ async fn settle(main: impl Future<Output: Output>) -> PyResult<Outcome> {
 
 /// Does what `python` does for a program and an embedded interpreter leaves undone.
 ///
-/// Ctrl-C needs no handler from here: asyncio imports `signal`, and with that Python takes SIGINT, unless it is ignored.
+/// Ctrl-C needs no handler from here: asyncio imports `signal`, and with that Python takes SIGINT, unless it is
+/// ignored.
 fn prepare(py: Python<'_>) -> PyResult<()> {
     py.import("sys")?.setattr("argv", env::args_os().collect::<Vec<OsString>>())?;
     #[cfg(unix)]

@@ -55,7 +55,8 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     /// - The future is never polled in place, that is, before `spawn` has returned on the calling thread.
     ///   The caller may be a Python thread that is attached to the interpreter.
     /// - The future is polled until it is ready; it is dropped early only when the runtime shuts down.
-    ///   A future that is dropped early settles its Python awaiter with an error that says so; one that is leaked cannot.
+    ///   A future that is dropped early settles its Python awaiter with an error that says so; one that is leaked
+    ///   cannot.
     /// - The future never panics.
     fn spawn<F>(&self, future: F)
     where
@@ -139,8 +140,8 @@ pub trait RuntimeExt: Runtime {
     ///
     /// # Errors
     ///
-    /// Those of [`into_coroutine`](Self::into_coroutine), and `RuntimeError` on another thread than that on which it was
-    /// made; then the future is leaked, since no other thread may drop it.
+    /// Those of [`into_coroutine`](Self::into_coroutine), and `RuntimeError` on another thread than that on which it
+    /// was made; then the future is leaked, since no other thread may drop it.
     ///
     /// # Cancellation
     ///
@@ -175,7 +176,8 @@ pub trait RuntimeExt: Runtime {
 
     /// Runs a future on a new event loop, to completion, as `asyncio.run` does.
     ///
-    /// At the end the tasks that remain are cancelled, and asynchronous generators and the default executor are shut down.
+    /// At the end the tasks that remain are cancelled, and asynchronous generators and the default executor are shut
+    /// down.
     /// On the main thread Ctrl-C cancels the future and raises `KeyboardInterrupt`, as Python does.
     ///
     /// # Errors

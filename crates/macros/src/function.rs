@@ -41,7 +41,8 @@ impl Function {
         Ok(())
     }
 
-    /// The call of the function, placed where it says what it returns: an output that is not accepted is reported there.
+    /// The call of the function, placed where it says what it returns: an output that is not accepted is reported
+    /// there.
     pub(crate) fn at_output(&self, call: TokenStream) -> TokenStream {
         let span = match &self.sig.output {
             ReturnType::Default => self.sig.ident.span(),

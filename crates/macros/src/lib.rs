@@ -79,8 +79,8 @@ pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes an async function the program: Python has the main thread, tokio works in the background.
 ///
-/// The function runs as a future on tokio, with a new Python event loop on the main thread; `into_future` and everything
-/// else that needs an event loop works inside it.
+/// The function runs as a future on tokio, with a new Python event loop on the main thread; `into_future` and
+/// everything else that needs an event loop works inside it.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;
@@ -133,8 +133,8 @@ pub fn tokio_test(args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes an async function the program: Python has the main thread, async-std works in the background.
 ///
-/// The function runs as a future on async-std, with a new Python event loop on the main thread; `into_future` and everything
-/// else that needs an event loop works inside it.
+/// The function runs as a future on async-std, with a new Python event loop on the main thread; `into_future` and
+/// everything else that needs an event loop works inside it.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;
@@ -160,8 +160,8 @@ pub fn async_std_main(args: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Registers a test with the harness of the feature `testing`.
 ///
-/// An async test is a future on async-std, and the Python event loop of the main thread is there for it; a test that is not
-/// async runs on a thread of its own, not attached to Python.
+/// An async test is a future on async-std, and the Python event loop of the main thread is there for it; a test that
+/// is not async runs on a thread of its own, not attached to Python.
 ///
 /// ```no_run
 /// # use pyo3::prelude::*;

@@ -41,8 +41,8 @@ impl Harness {
 
     /// A copy of the context for one test.
     ///
-    /// It is made beforehand, so that no thread that starts a test has to attach to Python, where another test may be in
-    /// the way.
+    /// It is made beforehand, so that no thread that starts a test has to attach to Python, where another test may be
+    /// in the way.
     pub(crate) fn seat(&self, py: Python<'_>) -> PyResult<Seat> {
         self.tasks.locals(py)
     }

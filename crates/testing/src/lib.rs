@@ -55,13 +55,13 @@
 //! An async test that is out of time is dropped, at its next await point; a test that is not async goes on in its
 //! thread.
 //! Either way it has failed, and the other tests run.
-//! A test that blocks the event loop's thread or holds the GIL cannot be skipped: it is named, and the process ends with
-//! exit code 101.
+//! A test that blocks the event loop's thread or holds the GIL cannot be skipped: it is named, and the process ends
+//! with exit code 101.
 //!
 //! # What a test leaves behind
 //!
-//! Each test has its own copy of the context in which [`main`] was called: what it sets in a `contextvars.ContextVar` no
-//! other test sees.
+//! Each test has its own copy of the context in which [`main`] was called: what it sets in a `contextvars.ContextVar`
+//! no other test sees.
 //! The Python tasks that it has started and that have not ended are cancelled, and named on standard error.
 //!
 //! # What is not captured

@@ -12,7 +12,13 @@ pub static TESTS: [Test];
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __register {
-    (name: $name:expr, ignore: $ignore:expr, should_panic: $panic:expr, timeout: $timeout:expr, body: $kind:ident($start:expr)) => {
+    (
+        name: $name:expr,
+        ignore: $ignore:expr,
+        should_panic: $panic:expr,
+        timeout: $timeout:expr,
+        body: $kind:ident($start:expr)
+    ) => {
         const _: () = {
             #[$crate::private::linkme::distributed_slice($crate::private::TESTS)]
             #[linkme(crate = $crate::private::linkme)]

@@ -279,7 +279,8 @@ async def main():
 }
 
 fn arguments_are_pythons() {
-    let code = "import os, sys\nasync def main(): print([os.fsencode(a) for a in sys.argv[2:]], os.path.basename(sys.argv[0]))";
+    let code = "import os, sys\n\
+        async def main(): print([os.fsencode(a) for a in sys.argv[2:]], os.path.basename(sys.argv[0]))";
     let mut command = python_subject(code);
     command.args(["--flag", "ünïcode"]);
     #[cfg(unix)]

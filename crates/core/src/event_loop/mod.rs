@@ -1,8 +1,8 @@
 //! The handle of one Python event loop.
 //!
 //! Everything that crosses to the loop's thread is a letter in the handle's mailbox.
-//! On the Python side a [`Drain`] belongs to the loop: the loop calls it when it has been woken, and drops it when it is
-//! closed or collected, which closes the mailbox.
+//! On the Python side a [`Drain`] belongs to the loop: the loop calls it when it has been woken, and drops it when it
+//! is closed or collected, which closes the mailbox.
 
 mod asyncio;
 mod helper;

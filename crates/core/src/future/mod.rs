@@ -32,8 +32,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// `TypeError` when the object is not awaitable, and `RuntimeError` when there are no locals: call it inside a coroutine
-/// or [`scope`](crate::scope), or use [`TaskLocals::into_future`].
+/// `TypeError` when the object is not awaitable, and `RuntimeError` when there are no locals: call it inside a
+/// coroutine or [`scope`](crate::scope), or use [`TaskLocals::into_future`].
 pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PythonFuture> {
     TaskLocals::current(awaitable.py())?.into_future(awaitable)
 }

@@ -62,5 +62,8 @@ fn should_panic_looks_at_the_message() {
     let run = run_tests(&["failures::"]);
     run.prints("---- failures::panics_otherwise ----\npanic did not contain the expected string \"this\"\n");
     run.prints("---- failures::does_not_panic ----\ntest did not panic as expected\n");
-    run.prints("---- failures::fails_instead ----\ntest did not panic as expected, but returned an error\nError: \"an error\"\n");
+    run.prints(
+        "---- failures::fails_instead ----\n\
+         test did not panic as expected, but returned an error\nError: \"an error\"\n",
+    );
 }

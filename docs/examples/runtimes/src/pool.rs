@@ -2,8 +2,8 @@
 //!
 //! # The contract
 //!
-//! - `async-executor` puts a future in its queue, so it is never polled in place; a task that is detached is polled until
-//!   it is ready.
+//! - `async-executor` puts a future in its queue, so it is never polled in place; a task that is detached is polled
+//!   until it is ready.
 //! - A waker puts the future back in the queue and unparks one of the threads; it may be woken from anywhere.
 //! - When the application drops its executor, that drops the futures which wait in it, and their awaiters get an error.
 //!   Each of these futures holds a [`Pool`]; so a `Pool` must not keep the executor, or neither would ever be dropped.

@@ -3,9 +3,10 @@
 //! # The contract
 //!
 //! - A future is sent through a channel, so it is never polled in place; it is polled until it is ready.
-//! - Its wakers are those of the core's runtime, which may be woken from any thread: that schedules the future and writes
-//!   to a descriptor that the runtime waits for, and it blocks nobody.
-//! - A core's thread ends when the last [`ThreadPerCore`] is gone and all that was sent has ended: nothing is dropped early.
+//! - Its wakers are those of the core's runtime, which may be woken from any thread: that schedules the future and
+//!   writes to a descriptor that the runtime waits for, and it blocks nobody.
+//! - A core's thread ends when the last [`ThreadPerCore`] is gone and all that was sent has ended: nothing is dropped
+//!   early.
 //!   The module's own runtime, which its free functions use, lasts as long as the process.
 //!
 //! # compio's own timers and I/O

@@ -3,9 +3,10 @@
 //! # The contract
 //!
 //! - The future is polled on its own thread only, so never in place, and until it is ready.
-//! - No wake-up is lost: it sets the flag before it unparks the thread, and the thread looks at the flag before it parks.
-//!   The flag is needed, for a token of `unpark` alone may be consumed by a future that parks in its poll, as everything
-//!   does that blocks on a channel of the standard library.
+//! - No wake-up is lost: it sets the flag before it unparks the thread, and the thread looks at the flag before it
+//!   parks.
+//!   The flag is needed, for a token of `unpark` alone may be consumed by a future that parks in its poll, as
+//!   everything does that blocks on a channel of the standard library.
 //! - There is no shutdown: a thread ends with its future, and the process does not wait for it.
 
 use std::{
