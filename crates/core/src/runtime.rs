@@ -18,17 +18,28 @@ use crate::{
 /// One process may have several.
 ///
 /// ```
-/// use std::{future::Future, pin::pin, sync::Arc, task::{Context, Poll, Wake, Waker}, thread};
+/// use std::{
+///     future::Future,
+///     pin::pin,
+///     sync::{Arc, atomic::{AtomicBool, Ordering}},
+///     task::{Context, Poll, Wake, Waker},
+///     thread,
+/// };
 ///
 /// /// One thread for each future.
 /// #[derive(Clone)]
 /// struct Threads;
 ///
-/// struct Unpark(thread::Thread);
+/// struct Bell {
+///     rung: AtomicBool,
+///     thread: thread::Thread,
+/// }
 ///
-/// impl Wake for Unpark {
+/// impl Wake for Bell {
 ///     fn wake(self: Arc<Self>) {
-///         self.0.unpark();
+///         // The flag, since the future may use the thread's own token for something else.
+///         self.rung.store(true, Ordering::Release);
+///         self.thread.unpark();
 ///     }
 /// }
 ///
@@ -38,10 +49,13 @@ use crate::{
 ///         F: Future<Output = ()> + Send + 'static,
 ///     {
 ///         thread::spawn(move || {
-///             let waker = Waker::from(Arc::new(Unpark(thread::current())));
+///             let bell = Arc::new(Bell { rung: AtomicBool::new(false), thread: thread::current() });
+///             let waker = Waker::from(Arc::clone(&bell));
 ///             let mut future = pin!(future);
 ///             while future.as_mut().poll(&mut Context::from_waker(&waker)) == Poll::Pending {
-///                 thread::park();
+///                 while !bell.rung.swap(false, Ordering::Acquire) {
+///                     thread::park();
+///                 }
 ///             }
 ///         });
 ///     }

@@ -10,7 +10,7 @@ use pyo3::{
     intern,
     prelude::*,
     sync::PyOnceLock,
-    types::PyWeakrefReference,
+    types::{PyTuple, PyWeakrefReference},
 };
 
 use super::{Drain, EventLoop, Resume, attribute, helper};
@@ -43,7 +43,10 @@ pub(super) fn adopt(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<EventLoop>> {
         let number = descriptor.number();
         let handle = EventLoop::new(event_loop, Waker::Descriptor(descriptor))?;
         match entrust(event_loop, "add_reader", number.into_pyobject(py)?.as_any(), &handle) {
-            Ok(()) => return Ok(handle),
+            Ok(()) => {
+                leave_context(event_loop, number);
+                return Ok(handle);
+            }
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {}
             Err(error) => return Err(error),
         }
@@ -68,6 +71,35 @@ fn entrust(
     let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))?;
     context.call_method1(intern!(py, "run"), (event_loop.getattr(method)?, occasion, &drain))?;
     remember(event_loop, PyWeakrefReference::new(drain.as_any())?.as_any())
+}
+
+/// Has asyncio call the drain in no context of its own.
+///
+/// The context of a callback cannot be entered twice, so that a drain that resumes a task which runs the loop again
+/// could not be called again. Each delivery has a context of its own anyway.
+/// This needs asyncio's internals; where a loop has others, it is not made to be run re-entrantly.
+#[cfg(unix)]
+fn leave_context(event_loop: &Bound<'_, PyAny>, descriptor: i32) {
+    let py = event_loop.py();
+    let leave = || -> PyResult<()> {
+        let key = event_loop.getattr(intern!(py, "_selector"))?.call_method1(intern!(py, "get_key"), (descriptor,))?;
+        let handle = key.getattr(intern!(py, "data"))?.get_item(0)?;
+        handle.setattr(intern!(py, "_context"), Bound::new(py, NoContext)?)
+    };
+    let _ = leave();
+}
+
+/// What stands for the context of the drain's handle: it calls, and enters nothing.
+#[pyclass(frozen, module = "pyo3_await")]
+struct NoContext;
+
+#[pymethods]
+impl NoContext {
+    #[pyo3(signature = (function, *arguments))]
+    #[staticmethod]
+    fn run<'py>(function: &Bound<'py, PyAny>, arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+        function.call1(arguments)
+    }
 }
 
 fn remember(event_loop: &Bound<'_, PyAny>, drain: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -111,7 +143,7 @@ impl Waker {
         }
     }
 
-    /// Has the loop come again, for a batch that is left half-way.
+    /// Has the loop come again, if it is run before the drain has finished, or the drain does not finish.
     pub(super) fn again(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         match self {
             // It is readable until it is cleared.

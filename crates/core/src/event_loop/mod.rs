@@ -152,12 +152,16 @@ impl EventLoop {
                 *batch = self.mailbox.take();
             }
         }
+        if !self.batch.lock().is_empty() {
+            // A delivery may run the loop re-entrantly, and wait there for the rest of the batch, or for what is posted
+            // meanwhile and wakes nobody.
+            self.waker.again(&object)?;
+        }
         // The lock is released before each delivery.
         while let Some(letter) = { self.batch.lock().pop() } {
             let Err(error) = letter.deliver(&delivery) else { continue };
             if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
                 // The waker has not been quieted yet: what is left in the batch comes in the loop's next turn.
-                self.waker.again(&object)?;
                 return Err(error);
             }
             report(&object, "an exception in a callback of the Rust bridge", error)?;

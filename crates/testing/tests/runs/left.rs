@@ -27,15 +27,21 @@ async def main():
     Ok(())
 }
 
-/// What is cancelled already is nobody's mistake.
+/// What is cancelled already is nobody's mistake, and may take its time.
 #[pyo3_await_tokio::test]
 async fn nothing() -> PyResult<()> {
     use std::{pin::pin, task::Poll};
     let mut sleep = pin!(python(
         c"
-import asyncio
+import asyncio, time
 async def main():
-    await asyncio.gather(asyncio.sleep(3600), asyncio.create_task(asyncio.sleep(3600)))
+    try:
+        await asyncio.gather(asyncio.sleep(3600), asyncio.create_task(asyncio.sleep(3600)))
+    finally:
+        # Long enough that somebody looks meanwhile.
+        for _ in range(10):
+            time.sleep(0.002)
+            await asyncio.sleep(0)
 "
     ));
     std::future::poll_fn(|cx| {

@@ -59,19 +59,19 @@ pub struct Application {
 }
 
 impl Application {
-    /// Starts this many threads.
+    /// Starts this many threads, all of one name.
     ///
     /// # Errors
     ///
     /// What keeps a thread from starting.
-    pub fn start(threads: NonZero<usize>) -> io::Result<Self> {
+    pub fn start(name: &str, threads: NonZero<usize>) -> io::Result<Self> {
         let executor = Arc::new(Executor::new());
         let (stop, stopped) = oneshot::channel();
         let stopped = stopped.shared();
-        for number in 0..threads.get() {
+        for _ in 0..threads.get() {
             let executor = Arc::clone(&executor);
             let stopped = stopped.clone();
-            thread::Builder::new().name(format!("pool-{number}")).spawn(move || block_on(executor.run(stopped)))?;
+            thread::Builder::new().name(name.to_owned()).spawn(move || block_on(executor.run(stopped)))?;
         }
         Ok(Self { executor, _stop: stop })
     }
@@ -85,7 +85,7 @@ impl Application {
 
 fn current() -> PyResult<Pool> {
     static APPLICATION: LazyLock<io::Result<Application>> =
-        LazyLock::new(|| Application::start(thread::available_parallelism()?));
+        LazyLock::new(|| Application::start("pool", thread::available_parallelism()?));
     match &*APPLICATION {
         Ok(application) => Ok(Pool::of(application.executor())),
         Err(error) => Err(PyRuntimeError::new_err(format!("the application's pool can't be started: {error}"))),

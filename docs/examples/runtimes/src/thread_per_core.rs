@@ -82,21 +82,21 @@ impl pyo3_await::Runtime for ThreadPerCore {
 }
 
 impl ThreadPerCore {
-    /// Starts this many threads.
+    /// Starts this many threads, all of one name.
     ///
     /// # Errors
     ///
     /// What keeps a thread or its runtime from starting.
-    pub fn start(threads: NonZero<usize>) -> io::Result<Self> {
-        let cores = (0..threads.get()).map(start).collect::<io::Result<_>>()?;
+    pub fn start(name: &str, threads: NonZero<usize>) -> io::Result<Self> {
+        let cores = (0..threads.get()).map(|_| start(name)).collect::<io::Result<_>>()?;
         Ok(Self { cores, next: Arc::default() })
     }
 }
 
-fn start(number: usize) -> io::Result<Core> {
+fn start(name: &str) -> io::Result<Core> {
     let (sender, receiver) = unbounded();
     let (started, has_started) = mpsc::sync_channel(1);
-    thread::Builder::new().name(format!("core-{number}")).spawn(move || {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
         // The runtime cannot leave the thread that it was made on.
         match compio::runtime::Runtime::new() {
             Ok(runtime) => {
@@ -117,7 +117,7 @@ async fn work(futures: UnboundedReceiver<Pin<Box<dyn Future<Output = ()> + Send>
 
 fn current() -> PyResult<ThreadPerCore> {
     static CURRENT: LazyLock<io::Result<ThreadPerCore>> =
-        LazyLock::new(|| ThreadPerCore::start(thread::available_parallelism()?));
+        LazyLock::new(|| ThreadPerCore::start("core", thread::available_parallelism()?));
     match &*CURRENT {
         Ok(runtime) => Ok(runtime.clone()),
         Err(error) => Err(PyRuntimeError::new_err(format!("the thread-per-core runtime can't be started: {error}"))),

@@ -20,16 +20,16 @@ use std::{
     thread::{self, Thread},
 };
 
-/// One thread for each future.
+/// One thread for each future, all of them of this name.
 #[derive(Clone, Copy, Debug)]
-pub struct ThreadPerTask;
+pub struct ThreadPerTask(pub &'static str);
 
 impl pyo3_await::Runtime for ThreadPerTask {
     fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let thread = thread::Builder::new().name("thread-per-task".to_owned());
+        let thread = thread::Builder::new().name(self.0.to_owned());
         // Where there is no thread to be had, the future is dropped, and its awaiter gets an error.
         drop(thread.spawn(|| poll_to_end(future)));
     }
@@ -59,6 +59,6 @@ impl Wake for Bell {
     }
 }
 
-pyo3_await::adapter!(ThreadPerTask, Ok(ThreadPerTask));
+pyo3_await::adapter!(ThreadPerTask, Ok(ThreadPerTask("thread-per-task")));
 
 pub use pyo3_await_testing as testing;

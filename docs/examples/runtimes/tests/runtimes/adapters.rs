@@ -3,7 +3,10 @@
 //! That the API is the same is checked when this is compiled: `same_api!` names each item by its path, with its
 //! signature, and the macros are used with the same options.
 
-use std::{cell::Cell, convert::Infallible, future::Future, pin::Pin, process::ExitCode, rc::Rc, sync::Arc, thread};
+use std::{
+    cell::Cell, convert::Infallible, future::Future, pin::Pin, process::ExitCode, rc::Rc, sync::Arc, thread,
+    time::Duration,
+};
 
 use ::tokio::sync::Barrier;
 use pyo3::{prelude::*, types::PyNone};
@@ -26,11 +29,15 @@ macro_rules! same_api {
             let _: fn(&Bound<'_, PyAny>) -> PyResult<()> = $adapter::run_forever;
 
             let _: fn(Sent<()>) -> PyResult<()> = $adapter::spawn;
-            let _: fn($adapter::TaskLocals, Local<Unsent>) -> _ = $adapter::scope;
+            let _: fn($adapter::TaskLocals, Local<Unsent>) -> $adapter::Scope<Local<Unsent>> = $adapter::scope;
+            let _: fn(fn(Python<'_>) -> PyResult<Unsent>) -> PyResult<Unsent> = $adapter::attach;
+            let _: fn(Duration) -> PyResult<$adapter::Cancelled> = $adapter::cancelled;
 
             // The types are core's own: a value goes from one adapter to the other.
             let _: fn($adapter::PythonFuture) -> pyo3_await::PythonFuture = |same| same;
+            let _: fn($adapter::Cancelled) -> pyo3_await::Cancelled = |same| same;
             let _: fn($adapter::RustPanic) -> pyo3_await::RustPanic = |same| same;
+            let _: fn($adapter::Scope<()>) -> pyo3_await::Scope<()> = |same| same;
             let _: fn($adapter::TaskLocals) -> pyo3_await::TaskLocals = |same| same;
             const fn implements<R: $adapter::Runtime + $adapter::RuntimeExt>() {
                 const fn implements_cores<R: pyo3_await::Runtime + pyo3_await::RuntimeExt>() {}
@@ -93,10 +100,10 @@ adapters! {
     thread_per_task: pyo3_await_example_runtimes::thread_per_task, adapter::ThreadPerTask, threads "thread-per-task",
         #[pyo3_await::main(crate = pyo3_await_example_runtimes::thread_per_task, event_loop = "asyncio")],
         #[pyo3_await::test(crate = pyo3_await_example_runtimes::thread_per_task, timeout = "60s")];
-    thread_per_core: pyo3_await_example_runtimes::thread_per_core, adapter::ThreadPerCore, threads "core-",
+    thread_per_core: pyo3_await_example_runtimes::thread_per_core, adapter::ThreadPerCore, threads "core",
         #[pyo3_await::main(crate = pyo3_await_example_runtimes::thread_per_core, event_loop = "asyncio")],
         #[pyo3_await::test(crate = pyo3_await_example_runtimes::thread_per_core, timeout = "60s")];
-    pool: pyo3_await_example_runtimes::pool, adapter::Pool, threads "pool-",
+    pool: pyo3_await_example_runtimes::pool, adapter::Pool, threads "pool",
         #[pyo3_await::main(crate = pyo3_await_example_runtimes::pool, event_loop = "asyncio")],
         #[pyo3_await::test(crate = pyo3_await_example_runtimes::pool, timeout = "60s")];
 }

@@ -8,7 +8,7 @@ use pyo3_await::{PythonFuture, RuntimeExt, into_future};
 use pyo3_await_example_runtimes::pool::{self, Application, Pool};
 
 fn start() -> Application {
-    Application::start(NonZero::<usize>::MIN).unwrap()
+    Application::start("tested", NonZero::<usize>::MIN).unwrap()
 }
 
 /// A future on the pool, awaited by Python.

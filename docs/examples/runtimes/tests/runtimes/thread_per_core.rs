@@ -1,13 +1,17 @@
 //! A few threads, each with a compio runtime.
 
-use std::{cell::RefCell, future, num::NonZero, sync::mpsc, task::Poll, thread};
+use std::{cell::RefCell, future, num::NonZero, sync::mpsc, task::Poll, thread, time::Duration};
 
 use futures::channel::oneshot;
-use pyo3_await::Runtime;
+use pyo3::{
+    prelude::*,
+    types::{PyCFunction, PyTuple},
+};
+use pyo3_await::{Runtime, RustPanic};
 use pyo3_await_example_runtimes::thread_per_core::{self, ThreadPerCore};
 
 fn start(threads: usize) -> ThreadPerCore {
-    ThreadPerCore::start(NonZero::new(threads).unwrap()).unwrap()
+    ThreadPerCore::start("tested", NonZero::new(threads).unwrap()).unwrap()
 }
 
 #[pyo3_await::test(crate = thread_per_core, timeout = "60s")]
@@ -16,10 +20,11 @@ async fn the_threads_take_futures_in_turn() {
     let mut ran_on = Vec::new();
     for _ in 0..4 {
         let (tell, told) = oneshot::channel();
-        cores.spawn(async { tell.send(thread::current().name().map(str::to_owned)).unwrap() });
-        ran_on.push(told.await.unwrap().unwrap());
+        cores.spawn(async { tell.send(thread::current().id()).unwrap() });
+        ran_on.push(told.await.unwrap());
     }
-    assert_eq!(ran_on, ["core-0", "core-1", "core-0", "core-1"]);
+    assert_ne!(ran_on[0], ran_on[1]);
+    assert_eq!(ran_on[..2], ran_on[2..]);
 }
 
 #[pyo3_await::test(crate = thread_per_core, timeout = "60s")]
@@ -39,6 +44,28 @@ async fn a_future_that_is_woken_elsewhere_is_polled_where_it_was() {
         .await;
         assert_eq!(thread::current().id(), home);
     }
+}
+
+/// The thread of the event loop drives no compio runtime.
+#[pyo3_await::test(crate = thread_per_core, timeout = "60s")]
+async fn compios_timers_do_not_work_in_a_local_coroutine() -> PyResult<()> {
+    let awaited = Python::attach(|py| {
+        let code = c"
+async def await_made(make):
+    return await make()
+";
+        let await_made = PyModule::from_code(py, code, c"local.py", c"local")?.getattr("await_made")?;
+        // It has to be made on the thread on which it is awaited.
+        let make = PyCFunction::new_closure(py, None, None, |arguments: &Bound<'_, PyTuple>, _: Option<&_>| {
+            let sleep = async { Ok(compio::time::sleep(Duration::from_millis(1)).await) };
+            thread_per_core::into_local_coroutine(arguments.py(), sleep).map(Bound::unbind)
+        })?;
+        thread_per_core::into_future(await_made.call1((make,))?)
+    })?;
+    let error = awaited.await.unwrap_err();
+    Python::attach(|py| assert!(error.is_instance_of::<RustPanic>(py), "{error}"));
+    assert!(error.to_string().contains("not in a compio runtime"), "{error}");
+    Ok(())
 }
 
 #[pyo3_await::test(crate = thread_per_core, timeout = "60s")]
