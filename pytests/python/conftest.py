@@ -16,7 +16,7 @@ class HelperLoop(asyncio.SelectorEventLoop):
 
 
 # Seconds that a test's own coroutine may take. uvloop does not see the signal of pytest-timeout while it is idle.
-TIME_LIMIT = 5
+TIME_LIMIT = 45
 
 LOOP_CLASSES = {"asyncio": asyncio.SelectorEventLoop, "helper": HelperLoop, "uvloop": uvloop.Loop}
 

@@ -1,6 +1,7 @@
 """Loops that are stopped, closed, collected, re-entered, interrupted, watched, or run next to each other."""
 
 import asyncio
+import collections
 import gc
 import logging
 import os
@@ -11,6 +12,7 @@ import weakref
 
 import bridge
 import pytest
+import uvloop
 from support import in_task, outcome, outcome_of, turns
 
 
@@ -152,6 +154,9 @@ def test_a_coroutine_of_a_closed_loop_can_be_closed(new_loop):
 
 
 def test_a_loop_that_was_not_closed_is_collected(loop_class, way):
+    if issubclass(loop_class, uvloop.Loop):
+        pytest.skip("uvloop keeps a loop that has run until it is closed")
+
     class Loop(loop_class):
         pass
 
@@ -281,46 +286,48 @@ async def test_futures_that_complete_at_once(way):
 # Re-entered.
 
 
-class Nested:
-    """Runs the loop from within one of its callbacks, as interactive environments do."""
+class Ready(collections.deque):
+    """The handles that are ready to be called. A loop that is run inside one of them takes those that it counted."""
 
-    def __init__(self, loop):
-        self.loop = loop
-
-    def run_until(self, done):
-        current = asyncio.current_task(self.loop)
-        if current is not None:
-            asyncio.tasks._leave_task(self.loop, current)
-        deadline = time.monotonic() + 3
-        # It has the loop look at the clock when nothing else happens.
-        timer = self.loop.call_later(3, id, None)
-        try:
-            while not done():
-                assert time.monotonic() < deadline, "what the nested loop waits for does not come"
-                self.loop._run_once()
-        finally:
-            timer.cancel()
-            if current is not None:
-                asyncio.tasks._enter_task(self.loop, current)
+    def popleft(self):
+        if self:
+            return super().popleft()
+        nothing = asyncio.Handle(id, (None,), asyncio.get_running_loop())
+        nothing.cancel()
+        return nothing
 
 
 @pytest.fixture
-def nested(loop_class):
-    # uvloop cannot be re-entered.
+def run_nested(loop_class):
+    """Runs the loop from within one of its tasks until something is done, as interactive environments do."""
     if not hasattr(loop_class, "_run_once"):
         pytest.skip("this kind of loop cannot be run inside itself")
-    return Nested
+
+    def run_nested(done):
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        asyncio.tasks._leave_task(loop, task)
+        loop._ready = Ready(loop._ready)
+        # With the timer the loop looks at the clock when nothing else happens.
+        timer = loop.call_later(10, id, None)
+        try:
+            while not done():
+                assert loop.time() < timer.when(), "what the nested loop waits for does not come"
+                loop._run_once()
+        finally:
+            timer.cancel()
+            asyncio.tasks._enter_task(loop, task)
+
+    return run_nested
 
 
-async def test_a_loop_inside_a_task_goes_on_with_what_the_task_was_woken_with(nested, way):
+async def test_a_loop_inside_a_task_goes_on_with_what_the_task_was_woken_with(run_nested, way):
     """Two futures end at once; the task of the first runs the loop until the second has been seen."""
-    loop = asyncio.get_running_loop()
     gate = bridge.Gate()
     order = []
 
     async def first():
         await gate.wait(way)
-        nested(loop).run_until(lambda: "second" in order)
+        run_nested(lambda: "second" in order)
         order.append("first")
 
     async def second():
@@ -339,7 +346,7 @@ async def test_a_loop_inside_a_task_goes_on_with_what_the_task_was_woken_with(ne
     assert await bridge.value(way, 1, True) == 1
 
 
-async def test_a_loop_inside_a_task_is_woken_by_what_comes_meanwhile(nested, way):
+async def test_a_loop_inside_a_task_is_woken_by_what_comes_meanwhile(run_nested, way):
     loop = asyncio.get_running_loop()
     gate = bridge.Gate()
 
@@ -347,21 +354,19 @@ async def test_a_loop_inside_a_task_is_woken_by_what_comes_meanwhile(nested, way
         await bridge.value(way, None, True)
         inner = asyncio.ensure_future(gate.wait(way, "from inside"))
         loop.call_soon(gate.open, 1)
-        nested(loop).run_until(inner.done)
+        run_nested(inner.done)
         return inner.result()
 
     assert await asyncio.gather(*(outer() for _ in range(5))) == 5 * ["from inside"]
     assert await bridge.value(way, 1, True) == 1
 
 
-async def test_a_loop_inside_a_loop_inside_a_loop(nested, way):
-    loop = asyncio.get_running_loop()
-
+async def test_a_loop_inside_a_loop_inside_a_loop(run_nested, way):
     async def deeper(depth):
         value = await bridge.value(way, depth, True)
         if depth:
             task = asyncio.ensure_future(deeper(depth - 1))
-            nested(loop).run_until(task.done)
+            run_nested(task.done)
             value += task.result()
         return value
 
@@ -369,9 +374,7 @@ async def test_a_loop_inside_a_loop_inside_a_loop(nested, way):
     assert await bridge.value(way, 1, True) == 1
 
 
-async def test_python_that_rust_awaits_runs_inside_a_nested_loop(nested, way):
-    loop = asyncio.get_running_loop()
-
+async def test_python_that_rust_awaits_runs_inside_a_nested_loop(run_nested, way):
     async def python():
         await asyncio.sleep(0)
         return "from Python"
@@ -379,7 +382,7 @@ async def test_python_that_rust_awaits_runs_inside_a_nested_loop(nested, way):
     async def outer():
         await bridge.value(way, None, True)
         task = asyncio.ensure_future(in_task(bridge.call(way, python())))
-        nested(loop).run_until(task.done)
+        run_nested(task.done)
         return task.result()
 
     assert await outer() == "from Python"
@@ -433,23 +436,6 @@ def test_one_that_rust_gives_goes_through_too(new_loop, way, kind):
         loop.run_until_complete(main())
     assert caught.value is error
     assert loop.run_until_complete(in_task_of(way, 1)) == 1
-
-
-async def test_any_other_exception_of_a_callback_is_reported(way, reports):
-    """A context that cannot be entered is what makes the wake-up of a task raise."""
-    gate = bridge.Gate()
-    error = ValueError("raised by a callback")
-
-    def raising(_):
-        raise error
-
-    future = asyncio.ensure_future(gate.wait(way))
-    future.add_done_callback(raising)
-    gate.open(1)
-    await asyncio.wait([future])
-    assert await bridge.value(way, 1, True) == 1
-    (report,) = reports.take()
-    assert report["exception"] is error
 
 
 # Watched.
@@ -512,25 +498,6 @@ async def test_a_callback_has_no_current_task():
     assert tasks == [None]
 
 
-async def test_tasks_are_resumed_in_the_order_of_the_ends(way):
-    gates = [bridge.Gate() for _ in range(10)]
-    order = []
-
-    async def waiting(number):
-        await gates[number].wait(way)
-        order.append(number)
-
-    tasks = [asyncio.create_task(waiting(number)) for number in range(10)]
-    await asyncio.sleep(0)
-    expected = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]
-    for number in expected:
-        gates[number].open(1)
-        gates[number].wait_for_drops(1)
-        # It is in the mailbox when another future has been through the whole of its worker.
-    await asyncio.gather(*tasks)
-    assert sorted(order) == list(range(10))
-
-
 # Loops that do not do what the bridge needs.
 
 
@@ -551,28 +518,19 @@ def test_an_error_of_add_reader_reaches_whoever_awaits(loop_class, new_loop, way
 
 
 def test_a_loop_that_takes_no_attributes_is_refused_by_name(loop_class, new_loop, way):
-    class Closed(loop_class):
+    class Sealed(loop_class):
         sealed = False
 
         def __setattr__(self, name, value):
-            if self.sealed:
+            if self.sealed and not hasattr(self, name):
                 raise AttributeError(name)
             super().__setattr__(name, value)
 
     async def main():
         await bridge.value(way, 1, True)
 
-    loop = new_loop(Closed)
+    loop = new_loop(Sealed)
     loop.sealed = True
-    try:
-        with pytest.raises(RuntimeError, match="takes no attributes") as caught:
-            coroutine = main()
-            coroutine.send(None) if loop_class is None else run_sealed(loop, coroutine)
-        assert "Closed" in str(caught.value)
-        assert isinstance(caught.value.__cause__, AttributeError)
-    finally:
-        object.__setattr__(loop, "sealed", False)
-
-
-def run_sealed(loop, coroutine):
-    loop.run_until_complete(coroutine)
+    with pytest.raises(RuntimeError, match="Sealed.* takes no attributes, which the Rust bridge needs") as caught:
+        loop.run_until_complete(main())
+    assert isinstance(caught.value.__cause__, AttributeError)

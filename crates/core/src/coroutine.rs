@@ -135,7 +135,7 @@ impl Coroutine {
 
     fn qualified_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let set = self.renamed.lock().qualified.as_ref().map(|name| name.bind(py).clone());
-        set.unwrap_or_else(|| PyString::new(py, self.path))
+        set.unwrap_or_else(|| PyString::new(py, &task::qualified_name(self.path)))
     }
 
     fn state_name(&self) -> &'static str {

@@ -7,7 +7,7 @@ use std::{
 
 use pyo3::{intern, prelude::*};
 
-use crate::{Runtime, RuntimeExt};
+use crate::{Runtime, RuntimeExt, task};
 
 /// Which event loop a run makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,14 @@ where
         *sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         Ok(())
     })?;
-    drive(coroutine)?;
+    // It is the caller's future that reports name, not the one around it.
+    coroutine.setattr(intern!(py, "__name__"), task::name(task::path::<F>()))?;
+    coroutine.setattr(intern!(py, "__qualname__"), &*task::qualified_name(task::path::<F>()))?;
+    if let Err(error) = drive(coroutine.clone()) {
+        // A loop that refuses it leaves it as it is, and it would warn that nobody awaited it.
+        coroutine.call_method0(intern!(py, "close"))?;
+        return Err(error);
+    }
     let value = output.lock().unwrap_or_else(PoisonError::into_inner).take();
     value.ok_or_else(|| pyo3::exceptions::PyRuntimeError::new_err("the event loop stopped before the future had ended"))
 }

@@ -12,6 +12,7 @@
 //! Cancellation is a flag and a wake: the driver sees the flag at its next poll, and drops the future on the runtime.
 
 use std::{
+    borrow::Cow,
     cell::UnsafeCell,
     future::Future,
     mem,
@@ -181,6 +182,27 @@ pub(crate) fn name(path: &str) -> &str {
         }
     }
     &path[start..end]
+}
+
+/// A path without generic arguments, but for those that say whose method a function is.
+pub(crate) fn qualified_name(path: &str) -> Cow<'_, str> {
+    if !path.contains('<') {
+        return Cow::Borrowed(path);
+    }
+    let mut qualified = String::with_capacity(path.len());
+    let mut depth = 0_usize;
+    let mut previous = ':';
+    for character in path.chars() {
+        match character {
+            // At the beginning of a part it is `<Type as Trait>` or `<impl Type>`.
+            '<' if depth > 0 || previous != ':' => depth += 1,
+            '>' if depth > 0 && previous != '-' => depth -= 1,
+            _ if depth == 0 => qualified.push(character),
+            _ => {}
+        }
+        previous = character;
+    }
+    Cow::Owned(qualified)
 }
 
 impl<R, F, T> Start for Envelope<Task<R, F, T>>
@@ -385,7 +407,20 @@ fn into_python<T: for<'py> IntoPyObject<'py>>(py: Python<'_>, value: T) -> Settl
 
 #[cfg(test)]
 mod tests {
-    use super::name;
+    use super::{name, qualified_name};
+
+    #[test]
+    fn a_qualified_name_is_a_path_without_arguments() {
+        for (path, expected) in [
+            ("fetch", "fetch"),
+            ("client::fetch<i32>", "client::fetch"),
+            ("client::Client<alloc::string::String>::fetch<fn() -> u8, Vec<u8>>", "client::Client::fetch"),
+            ("<client::Client<u8> as client::Fetch<u8>>::fetch", "<client::Client as client::Fetch>::fetch"),
+            ("client::<impl client::Fetch for u8>::fetch", "client::<impl client::Fetch for u8>::fetch"),
+        ] {
+            assert_eq!(qualified_name(path), expected, "{path}");
+        }
+    }
 
     #[test]
     fn a_name_is_the_last_part_of_a_path() {

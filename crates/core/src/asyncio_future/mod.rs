@@ -30,7 +30,7 @@ use crate::{
     context,
     event_loop::{Delivery, InFlight, Resume},
     sync::Lock,
-    task::Cancel,
+    task::{Cancel, qualified_name},
 };
 
 /// The contents of the Python object.
@@ -268,7 +268,7 @@ impl AsyncioFuture {
             _ => return Ok(()),
         };
         let context = PyDict::new(py);
-        let message = format!("exception of the Rust future '{}' was never retrieved", future.path);
+        let message = format!("exception of the Rust future '{}' was never retrieved", qualified_name(future.path));
         context.set_item(intern!(py, "message"), message)?;
         context.set_item(intern!(py, "exception"), error)?;
         context.set_item(intern!(py, "future"), this)?;
@@ -291,7 +291,7 @@ impl Class for AsyncioFuture {
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
         let future = this.get();
-        Ok(format!("<Future of '{}' {}>", future.path, future.state_name().to_lowercase()))
+        Ok(format!("<Future of '{}' {}>", qualified_name(future.path), future.state_name().to_lowercase()))
     }
 
     fn send<'py>(this: &Bound<'py, Object<Self>>, _: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {

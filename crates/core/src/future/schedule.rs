@@ -25,8 +25,16 @@ fn is_native_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 }
 
 /// What a task or future that is done has returned or raised.
+///
+/// An exception is asked for, not raised: PyO3 goes on with a Rust panic whose exception it fetches.
 pub(super) fn result(task: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-    task.call_method0(intern!(task.py(), "result")).map(Bound::unbind)
+    let py = task.py();
+    let error = task.call_method0(intern!(py, "exception"))?;
+    if error.is_none() {
+        task.call_method0(intern!(py, "result")).map(Bound::unbind)
+    } else {
+        Err(PyErr::from_value(error))
+    }
 }
 
 /// A task or future for the awaitable, which runs in the context.

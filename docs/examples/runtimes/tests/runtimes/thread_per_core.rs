@@ -57,7 +57,10 @@ async def await_made(make):
         let await_made = PyModule::from_code(py, code, c"local.py", c"local")?.getattr("await_made")?;
         // It has to be made on the thread on which it is awaited.
         let make = PyCFunction::new_closure(py, None, None, |arguments: &Bound<'_, PyTuple>, _: Option<&_>| {
-            let sleep = async { Ok(compio::time::sleep(Duration::from_millis(1)).await) };
+            let sleep = async {
+                compio::time::sleep(Duration::from_millis(1)).await;
+                Ok(())
+            };
             thread_per_core::into_local_coroutine(arguments.py(), sleep).map(Bound::unbind)
         })?;
         thread_per_core::into_future(await_made.call1((make,))?)

@@ -1,0 +1,229 @@
+//! tokio's process-wide default runtime, and programs that have a runtime of their own: a process for each.
+
+use std::{process::ExitCode, sync::mpsc, thread, time::Duration};
+
+use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use pyo3_await_pytests::program::{self, Program};
+use pyo3_await_tokio::{TaskLocals, Tokio, into_coroutine, into_future, run, run_forever, scope, spawn};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, Handle, RuntimeFlavor},
+    sync::oneshot,
+    time,
+};
+
+fn main() -> ExitCode {
+    program::main(PROGRAMS, tests)
+}
+
+#[pyo3_await_tokio::main]
+async fn tests() -> PyResult<()> {
+    pyo3_await_tokio::testing::main().await
+}
+
+/// Each program is a test.
+macro_rules! programs {
+    ($($name:ident),* $(,)?) => {
+        const PROGRAMS: &[Program] = &[$((stringify!($name), || $name().expect("it gives no error"))),*];
+
+        mod programs {
+            $(
+                #[pyo3_await_tokio::test(timeout = "60s")]
+                fn $name() {
+                    pyo3_await_pytests::program::run(stringify!($name));
+                }
+            )*
+        }
+    };
+}
+
+programs! {
+    the_default_has_threads_and_all_drivers,
+    the_default_is_configured_before_it_is_used,
+    the_default_is_not_changed_after_it_was_used,
+    a_current_thread_default_is_driven_by_a_thread_of_its_own,
+    the_default_is_replaced_by_the_applications_runtime,
+    a_thread_that_is_in_a_runtime_uses_that,
+    main_shapes_the_default,
+    main_shapes_a_current_thread_default,
+    tokios_own_main_has_pythons_loop_in_a_thread,
+}
+
+fn thread_name() -> Option<String> {
+    thread::current().name().map(str::to_owned)
+}
+
+/// The name of the thread on which the current runtime runs a future.
+fn name_of_worker() -> PyResult<Option<String>> {
+    Python::attach(|py| run(py, async { Ok(thread_name()) }))
+}
+
+/// A builder for a runtime with one worker, of this name.
+fn named(name: &str) -> Builder {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name(name).enable_all();
+    builder
+}
+
+fn the_default_has_threads_and_all_drivers() -> PyResult<()> {
+    Python::initialize();
+    Python::attach(|py| {
+        run(py, async {
+            assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::MultiThread);
+            time::sleep(Duration::from_millis(1)).await;
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+            let mut client = TcpStream::connect(listener.local_addr()?).await?;
+            let (mut server, _) = listener.accept().await?;
+            client.write_all(b"line").await?;
+            let mut line = [0; 4];
+            server.read_exact(&mut line).await?;
+            assert_eq!(&line, b"line");
+            Ok(())
+        })
+    })
+}
+
+fn the_default_is_configured_before_it_is_used() -> PyResult<()> {
+    Python::initialize();
+    Tokio::configure(named("first"))?;
+    // Until it is used, nothing is lost by another choice.
+    Tokio::configure(named("second"))?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("second"));
+    Ok(())
+}
+
+fn the_default_is_not_changed_after_it_was_used() -> PyResult<()> {
+    Python::initialize();
+    Tokio::configure(named("configured"))?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("configured"));
+
+    let error = Tokio::configure(named("late")).expect_err("it was used");
+    assert!(error.to_string().contains("is in use already"), "{error}");
+    assert!(error.to_string().contains("before the first future"), "{error}");
+    let error = PyErr::from(error);
+    assert!(Python::attach(|py| error.is_instance_of::<PyRuntimeError>(py)), "{error}");
+
+    let own = named("own").build()?;
+    Tokio::new(own.handle().clone()).set_default().expect_err("it was used");
+    assert_eq!(name_of_worker()?.as_deref(), Some("configured"));
+    Ok(())
+}
+
+fn a_current_thread_default_is_driven_by_a_thread_of_its_own() -> PyResult<()> {
+    Python::initialize();
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all();
+    Tokio::configure(builder)?;
+    // No event loop runs, and nobody blocks on the runtime.
+    let (sender, receiver) = mpsc::channel();
+    spawn(async move {
+        time::sleep(Duration::from_millis(1)).await;
+        sender.send((thread_name(), Handle::current().runtime_flavor())).expect("the program receives");
+    })?;
+    let (name, flavor) = receiver.recv().expect("the task sends");
+    assert_eq!((name.as_deref(), flavor), (Some("pyo3-await-tokio"), RuntimeFlavor::CurrentThread));
+    assert_eq!(name_of_worker()?, name);
+    Ok(())
+}
+
+fn the_default_is_replaced_by_the_applications_runtime() -> PyResult<()> {
+    Python::initialize();
+    let own = named("application").build()?;
+    Tokio::from(own.handle().clone()).set_default()?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("application"));
+    Tokio::configure(named("late")).expect_err("it is there already");
+    Ok(())
+}
+
+fn a_thread_that_is_in_a_runtime_uses_that() -> PyResult<()> {
+    Python::initialize();
+    let own = named("entered").build()?;
+    {
+        let _entered = own.enter();
+        assert_eq!(name_of_worker()?.as_deref(), Some("entered"));
+    }
+    // The default has not been touched.
+    Tokio::configure(named("default"))?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("default"));
+    Ok(())
+}
+
+/// The default's flavor and number of workers, from a thread that is in no runtime.
+fn shape_of_default() -> PyResult<(RuntimeFlavor, usize)> {
+    let look = || {
+        let (sender, receiver) = mpsc::channel();
+        spawn(async move {
+            let handle = Handle::current();
+            sender.send((handle.runtime_flavor(), handle.metrics().num_workers())).expect("somebody receives");
+        })?;
+        Ok(receiver.recv().expect("the task sends"))
+    };
+    thread::spawn(look).join().expect("it does not panic")
+}
+
+fn main_shapes_the_default() -> Result<(), ExitCode> {
+    #[pyo3_await_tokio::main(worker_threads = 3)]
+    async fn program() {
+        assert_eq!(shape_of_default().expect("it runs"), (RuntimeFlavor::MultiThread, 3));
+    }
+
+    succeed(program())
+}
+
+fn main_shapes_a_current_thread_default() -> Result<(), ExitCode> {
+    #[pyo3_await_tokio::main(flavor = "current_thread")]
+    async fn program() {
+        // The thread that drives the default is this one, so it cannot wait for another task.
+        assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::CurrentThread);
+        assert_eq!(thread_name().as_deref(), Some("pyo3-await-tokio"));
+        time::sleep(Duration::from_millis(1)).await;
+    }
+
+    succeed(program())
+}
+
+fn succeed(code: ExitCode) -> Result<(), ExitCode> {
+    if code == ExitCode::SUCCESS { Ok(()) } else { Err(code) }
+}
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn tokios_own_main_has_pythons_loop_in_a_thread() -> PyResult<()> {
+    Python::initialize();
+    let (sender, locals) = oneshot::channel();
+    let python = thread::spawn(|| {
+        Python::attach(|py| {
+            let event_loop = py.import("asyncio")?.call_method0("new_event_loop")?;
+            sender.send(TaskLocals::new(&event_loop)?).expect("the main function receives");
+            run_forever(&event_loop)?;
+            event_loop.call_method0("close").map(drop)
+        })
+    });
+    let locals = locals.await.expect("the thread sends");
+
+    // Rust awaits Python …
+    let sleep = async {
+        let sleep = Python::attach(|py| into_future(py.import("asyncio")?.call_method1("sleep", (0.001, 7))?))?;
+        let seven = sleep.await?;
+        Python::attach(|py| seven.extract::<i32>(py))
+    };
+    assert_eq!(scope(locals.clone(), sleep).await?, 7);
+
+    // … and Python awaits Rust, on the runtime of this function.
+    let own = Handle::current().id();
+    let runtime = Python::attach(|py| {
+        let coroutine = into_coroutine(py, async { Ok(Handle::current().id().to_string()) })?;
+        locals.into_future(coroutine)
+    })?;
+    let runtime = runtime.await?;
+    assert_eq!(Python::attach(|py| runtime.extract::<String>(py))?, own.to_string());
+
+    Python::attach(|py| {
+        let event_loop = locals.event_loop(py)?;
+        event_loop.call_method1("call_soon_threadsafe", (event_loop.getattr("stop")?,)).map(drop)
+    })?;
+    tokio::task::spawn_blocking(|| python.join()).await.expect("it does not panic").expect("it does not panic")?;
+    // The default has not been touched.
+    Tokio::configure(named("unused"))?;
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! Runtimes and handles of tokio's that the application owns.
+
+use std::{future, thread};
+
+use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use pyo3_await_pytests::{Code, Counter, function, on_loop};
+use pyo3_await_tokio::{RuntimeExt, TaskLocals, Tokio, current_runtime, into_future, scope, spawn};
+use tokio::{
+    runtime::{Builder, Handle, Runtime, RuntimeFlavor},
+    sync::oneshot,
+};
+
+#[pyo3_await_tokio::main]
+async fn main() -> PyResult<()> {
+    pyo3_await_tokio::testing::main().await
+}
+
+/// A runtime with one worker, of this name.
+fn own(name: &str) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).thread_name(name).enable_all().build().expect("the runtime starts")
+}
+
+fn thread_name() -> Option<String> {
+    thread::current().name().map(str::to_owned)
+}
+
+/// How a future becomes awaitable.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Coroutine,
+    EagerCoroutine,
+    AsyncioFuture,
+}
+
+const WAYS: [Way; 3] = [Way::Coroutine, Way::EagerCoroutine, Way::AsyncioFuture];
+
+/// Python awaits, in another task, a future on a runtime.
+fn awaited<F>(tokio: &Tokio, way: Way, future: F) -> PyResult<oneshot::Receiver<PyResult<Py<PyAny>>>>
+where
+    F: Future<Output = PyResult<()>> + Send + 'static,
+{
+    let tokio = tokio.clone();
+    let make = pyo3_await_pytests::once(move |py| {
+        let awaitable = match way {
+            Way::Coroutine => tokio.into_coroutine(py, future),
+            Way::EagerCoroutine => tokio.into_eager_coroutine(py, future),
+            Way::AsyncioFuture => tokio.into_asyncio_future(py, future),
+        };
+        awaitable.map(Bound::unbind)
+    })?;
+    let code = Code::new(
+        c"
+async def await_made(make):
+    return await make()
+",
+    )?;
+    let call = code.future("await_made", (make,))?;
+    let (sender, receiver) = oneshot::channel();
+    spawn(async move {
+        let _ = sender.send(call.await);
+    })?;
+    Ok(receiver)
+}
+
+fn assert_says_what_happened(error: &PyErr, way: Way) {
+    Python::attach(|py| assert!(error.is_instance_of::<PyRuntimeError>(py), "{way:?}: {error}"));
+    let message = error.to_string();
+    assert!(message.contains("the Rust runtime dropped the future"), "{way:?}: {message}");
+    assert!(message.contains("was the runtime shut down?"), "{way:?}: {message}");
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+async fn one_that_is_shut_down_ends_what_is_pending() -> PyResult<()> {
+    for way in WAYS {
+        let runtime = own("short-lived");
+        let (polled, dropped) = (Counter::new(), Counter::new());
+        let (signal, guard) = (polled.clone(), dropped.guard());
+        let future = future::poll_fn(move |_| {
+            let _guard = &guard;
+            // The first poll may be the one in place.
+            if thread_name().as_deref() == Some("short-lived") {
+                signal.add();
+            }
+            std::task::Poll::Pending
+        });
+        let outcome = awaited(&Tokio::new(runtime.handle().clone()), way, future)?;
+        polled.reached(1).await;
+        runtime.shutdown_background();
+        let error = outcome.await.expect("the task ends by sending").expect_err("the runtime is gone");
+        assert_says_what_happened(&error, way);
+        assert_eq!(dropped.get(), 1, "{way:?}");
+    }
+    Ok(())
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+async fn one_that_was_shut_down_takes_nothing() -> PyResult<()> {
+    for way in WAYS {
+        let runtime = own("gone");
+        let tokio = Tokio::new(runtime.handle().clone());
+        runtime.shutdown_background();
+        let dropped = Counter::new();
+        let guard = dropped.guard();
+        let outcome = awaited(&tokio, way, async move {
+            let _guard = guard;
+            future::pending().await
+        })?;
+        let error = outcome.await.expect("the task ends by sending").expect_err("the runtime is gone");
+        assert_says_what_happened(&error, way);
+        assert_eq!(dropped.get(), 1, "{way:?}");
+    }
+    Ok(())
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+async fn a_future_uses_the_runtime_that_it_runs_on() -> PyResult<()> {
+    let runtime = own("outer");
+    let tokio = Tokio::from(runtime.handle().clone());
+    let id = runtime.handle().id().to_string();
+    let nested = function(move |py, _| {
+        let look = async {
+            // By the free function, from inside: the same runtime.
+            let inner = Python::attach(|py| {
+                let coroutine = pyo3_await_tokio::into_coroutine(py, async { Ok(Handle::current().id().to_string()) })?;
+                into_future(coroutine)
+            })?;
+            let inner = inner.await?;
+            Ok((thread_name(), Python::attach(|py| inner.extract::<String>(py))?))
+        };
+        tokio.into_coroutine(py, look).map(Bound::unbind)
+    })?;
+    let seen = Python::attach(|py| into_future(nested.bind(py).call0()?))?.await?;
+    let seen: (String, String) = Python::attach(|py| seen.extract(py))?;
+    assert_eq!(seen, ("outer".to_owned(), id));
+    runtime.shutdown_background();
+    Ok(())
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+async fn the_event_loops_thread_is_in_no_runtime() -> PyResult<()> {
+    let (there, current) =
+        on_loop(|_| Ok((Handle::try_current().is_ok(), format!("{:?}", current_runtime()?)))).await?;
+    assert!(!there);
+    // It is the default that serves there, and this test runs on it.
+    assert_eq!(current, format!("{:?}", current_runtime()?));
+    Ok(())
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+async fn any_runtime_may_block_on_python() -> PyResult<()> {
+    let locals = Python::attach(TaskLocals::current)?;
+    let (sender, receiver) = oneshot::channel();
+    thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("the runtime starts");
+        let sleep = async {
+            let sleep = Python::attach(|py| into_future(py.import("asyncio")?.call_method1("sleep", (0, 7))?))?;
+            let seven = sleep.await?;
+            Python::attach(|py| seven.extract::<i32>(py))
+        };
+        let _ = sender.send(runtime.block_on(scope(locals, sleep)));
+    });
+    assert_eq!(receiver.await.expect("the thread ends by sending")?, 7);
+    Ok(())
+}
+
+#[pyo3_await_tokio::test(flavor = "current_thread", timeout = "60s")]
+async fn a_test_may_have_one_thread() {
+    assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::CurrentThread);
+    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+}
+
+#[pyo3_await_tokio::test(worker_threads = 3, timeout = "60s")]
+async fn a_test_may_have_workers_of_its_own() {
+    assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::MultiThread);
+    assert_eq!(Handle::current().metrics().num_workers(), 3);
+}
