@@ -134,7 +134,8 @@ async fn it_is_dropped_when_its_time_is_up() -> PyResult<()> {
         let outcome: String = Python::attach(|py| outcome.extract(py))?;
         assert_eq!(outcome, "CancelledError()", "{way:?}");
         assert_eq!(traces.counts(), (1, 0, 1), "{way:?}");
-        assert!(elapsed >= GRACE, "{way:?}: {elapsed:?}");
+        // uvloop has timers of whole milliseconds, which may be one of them early.
+        assert!(elapsed + Duration::from_millis(1) >= GRACE, "{way:?}: {elapsed:?}");
     }
     Ok(())
 }

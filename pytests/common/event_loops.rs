@@ -278,6 +278,26 @@ async def ident():
 }
 
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
+fn two_loops_take_turns_in_one_thread() -> PyResult<()> {
+    Python::attach(|py| {
+        let loops = [new_event_loop(py)?, new_event_loop(py)?];
+        for turn in 0..6 {
+            let event_loop = &loops[turn % 2];
+            let address = run_until_complete(event_loop, async {
+                // It is asked for in the task, and where it runs.
+                Ok((Python::attach(address_of_current_loop)?, on_loop(address_of_current_loop).await?))
+            })?;
+            assert_eq!(address, (event_loop.as_ptr() as usize, event_loop.as_ptr() as usize), "turn {turn}");
+        }
+        loops.iter().try_for_each(|event_loop| event_loop.call_method0("close").map(drop))
+    })
+}
+
+fn address_of_current_loop(py: Python<'_>) -> PyResult<usize> {
+    Ok(TaskLocals::current(py)?.event_loop(py)?.as_ptr() as usize)
+}
+
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn a_run_inside_a_running_loop_is_an_error() -> PyResult<()> {
     let (polled, dropped) = (Counter::new(), Counter::new());
     for until_complete in [false, true] {

@@ -9,7 +9,8 @@ use std::{
 
 use futures::channel::oneshot;
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
-use pyo3_await_pytests::{Code, Counter, Subject as _, function, mortal::Mortal, on_loop, threads::Threads, turn};
+use pyo3_await_example_runtimes::thread_per_task::ThreadPerTask;
+use pyo3_await_pytests::{Code, Counter, Subject as _, function, mortal::Mortal, on_loop, turn};
 
 use super::{
     event_loops::new_event_loop,
@@ -132,7 +133,7 @@ async def await_all(makes, turns):
         function(|py, _| into_coroutine(py, async { Ok(Subject::on_worker()) }).map(Bound::unbind))?,
         make(Subject::own("own-1"))?,
         make(Subject::own("own-2"))?,
-        make(Threads("another-kind"))?,
+        make(ThreadPerTask("another-kind"))?,
     ];
     let names = code.future("await_all", (makes, TURNS))?.await?;
     let names: Vec<(bool, String, String, String)> = Python::attach(|py| names.extract(py))?;

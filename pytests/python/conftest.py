@@ -30,6 +30,12 @@ def pytest_pycollect_makeitem(collector, name, obj):
         pytest.mark.usefixtures("run")(obj)
 
 
+def pytest_collection_finish():
+    # Each test collects its garbage: what belongs to pytest need not be looked through each time.
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_generate_tests(metafunc):
     if "loop_class" in metafunc.fixturenames:
         only = metafunc.config.getoption("--event-loop")

@@ -117,13 +117,14 @@ async def test_task_group():
 @since_3_12
 @pytest.mark.parametrize("later", [False, True])
 async def test_eager_tasks(way, later):
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
+    def create_task(awaitable):
+        return asyncio.Task(in_task(awaitable), loop=asyncio.get_running_loop(), eager_start=True)
+
     gate = bridge.Gate()
     gate.open(1)
     # Neither is left for the loop to start.
-    first = asyncio.create_task(in_task(gate.wait(way, "first")))
-    second = asyncio.create_task(in_task(bridge.value(way, "second", later)))
+    first = create_task(gate.wait(way, "first"))
+    second = create_task(bridge.value(way, "second", later))
     gate.wait_for_drops(1)
     assert await asyncio.gather(first, second) == ["first", "second"]
 

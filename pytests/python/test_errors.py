@@ -139,11 +139,14 @@ async def test_a_cancellation_as_an_error_is_a_cancellation(way, reports, later)
     async def raising():
         raise asyncio.CancelledError("why")
 
-    for awaitable in raising(), bridge.fail(way, asyncio.CancelledError("why"), later):
-        future = asyncio.ensure_future(awaitable)
-        await asyncio.wait([future])
-        assert future.cancelled()
+    future = asyncio.ensure_future(bridge.fail(way, asyncio.CancelledError("why"), later))
+    reference = asyncio.ensure_future(raising())
+    await asyncio.wait([future, reference])
+    assert future.cancelled() and reference.cancelled()
+    if way == "future":
         assert await outcome_of(future) == ("raised", asyncio.CancelledError, "why")
+    else:
+        assert await outcome_of(future) == await outcome_of(reference)
     bridge.fail("future", asyncio.CancelledError("unretrieved"), later)
     await bridge.value(way, None, True)
     await turns()

@@ -173,6 +173,21 @@ def test_a_loop_that_was_not_closed_is_collected(loop_class, way):
     gate.wait_for_drops(10)
 
 
+async def test_a_task_that_nobody_refers_to_is_kept_by_what_it_awaits(way):
+    gate = bridge.Gate()
+    ended = asyncio.Event()
+
+    async def waiting():
+        await gate.wait(way)
+        ended.set()
+
+    asyncio.create_task(waiting())
+    await asyncio.sleep(0)
+    gc.collect()
+    gate.open(1)
+    await ended.wait()
+
+
 def test_file_descriptors_and_threads_do_not_add_up(asyncio_run, way):
     def count():
         gc.collect()
@@ -487,6 +502,29 @@ async def test_the_current_task_is_right(way):
     await asyncio.sleep(0)
     gate.open(10)
     assert await asyncio.gather(*tasks) == tasks
+
+
+async def test_tasks_are_resumed_in_the_order_of_the_ends(way):
+    # A runtime of one thread has sent the one when it comes to the next.
+    runtime = bridge.Runtime()
+    gates = [bridge.Gate() for _ in range(10)]
+    order = []
+
+    async def waiting(number):
+        await runtime.wait(way, gates[number])
+        order.append(number)
+
+    tasks = [asyncio.create_task(waiting(number)) for number in range(10)]
+    await asyncio.sleep(0)
+    for gate in gates:
+        gate.wait_for_starts(1)
+    ends = [3, 1, 4, 5, 9, 2, 6, 8, 7, 0]
+    for number in ends:
+        gates[number].open(1)
+        gates[number].wait_for_drops(1)
+    await asyncio.gather(*tasks)
+    assert order == ends
+    runtime.shut_down()
 
 
 async def test_a_callback_has_no_current_task():

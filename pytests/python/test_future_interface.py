@@ -5,12 +5,17 @@ import collections.abc
 import contextvars
 import gc
 import inspect
+import sys
 import types
 import weakref
 
 import bridge
 import pytest
 from support import outcome, outcome_of, turns
+
+tasks_keep_messages = pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="tasks keep the message of a cancellation since Python 3.11"
+)
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -77,7 +82,14 @@ async def cancelled_with_a_named_message():
     return await cancelled(msg="why")
 
 
-STATES = [pending, returned, failed, cancelled, cancelled_with_a_message, cancelled_with_a_named_message]
+STATES = [
+    pending,
+    returned,
+    failed,
+    cancelled,
+    pytest.param(cancelled_with_a_message, marks=tasks_keep_messages),
+    pytest.param(cancelled_with_a_named_message, marks=tasks_keep_messages),
+]
 
 
 @pytest.fixture(params=STATES, ids=lambda state: state.__name__)
@@ -128,10 +140,14 @@ async def test_answers_as_a_task(state, question):
 
 @pytest.mark.parametrize("message", [None, "why"])
 async def test_keeps_its_cancel_message(message):
-    pair = await cancelled(message)
+    """As a future of asyncio does, if not a task."""
+    future = (await cancelled(message)).future
     reference = asyncio.get_running_loop().create_future()
     reference.cancel(message)
-    assert pair.future._cancel_message == reference._cancel_message == message
+    assert future._cancel_message == reference._cancel_message == message
+    for ask in "result", "exception", "_make_cancelled_error":
+        assert repr(outcome(getattr(future, ask))) == repr(outcome(getattr(reference, ask)))
+    assert await outcome_of(future) == await outcome_of(reference)
 
 
 async def test_is_awaited_as_a_task(state):

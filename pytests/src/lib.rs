@@ -8,7 +8,6 @@ pub mod tokio;
 pub mod async_std;
 pub mod smol;
 pub mod custom;
-pub mod threads;
 pub mod mortal;
 pub mod counter;
 pub mod python;

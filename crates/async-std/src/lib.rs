@@ -6,6 +6,35 @@
 //! changing the crate's name.
 //!
 //! [RUSTSEC-2025-0052]: https://rustsec.org/advisories/RUSTSEC-2025-0052.html
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use pyo3::prelude::*;
+//! use pyo3_await_async_std::{into_coroutine, into_future};
+//!
+//! /// Python awaits Rust: a function that returns a coroutine.
+//! #[pyfunction]
+//! fn rust_sleep(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
+//!     into_coroutine(py, async move {
+//!         async_std::task::sleep(Duration::from_secs_f64(seconds)).await;
+//!         Ok(())
+//!     })
+//! }
+//!
+//! /// Rust awaits Python: a program whose main thread is the event loop's.
+//! #[pyo3_await_async_std::main]
+//! async fn main() -> PyResult<()> {
+//!     let future = Python::attach(|py| {
+//!         let asyncio = py.import("asyncio")?;
+//!         into_future(asyncio.call_method1("sleep", (0.001,))?)
+//!     })?;
+//!     future.await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Everything is on the current runtime; see [`AsyncStd`] for which that is.
 
 #![forbid(unsafe_code)]
 

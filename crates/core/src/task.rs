@@ -12,6 +12,7 @@
 //! Cancellation is a flag and a wake: the driver sees the flag at its next poll, and drops the future on the runtime.
 
 use std::{
+    any::TypeId,
     borrow::Cow,
     cell::UnsafeCell,
     future::Future,
@@ -364,7 +365,7 @@ where
     }
 }
 
-impl<T: for<'py> IntoPyObject<'py>> End<T> {
+impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
     /// What Python gets.
     pub(crate) fn settle(self, py: Python<'_>, path: &str) -> Settlement {
         match self {
@@ -397,7 +398,12 @@ pub(crate) fn drop_future<T>(drop: impl FnOnce(), end: End<T>) -> End<T> {
 }
 
 /// Converts an output; the conversion is the user's code.
-fn into_python<T: for<'py> IntoPyObject<'py>>(py: Python<'_>, value: T) -> Settlement {
+///
+/// Nothing is `None`, as where a function returns to Python; PyO3's conversion would make an empty tuple of it.
+fn into_python<T: for<'py> IntoPyObject<'py> + 'static>(py: Python<'_>, value: T) -> Settlement {
+    if TypeId::of::<T>() == TypeId::of::<()>() {
+        return Settlement::Done(py.None());
+    }
     match panic::catch(|| value.into_py_any(py)) {
         Ok(Ok(value)) => Settlement::Done(value),
         Ok(Err(error)) => Settlement::Failed(error),
