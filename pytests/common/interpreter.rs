@@ -57,7 +57,8 @@ async fn workers_never_wait_for_it() -> PyResult<()> {
     let code = Code::new(COUNT)?;
     let (opened, started, ended) = (Counter::new(), Counter::new(), Counter::new());
     let make = {
-        let (runtime, opened, started, ended) = (runtime.clone(), opened.clone(), started.clone(), ended.clone());
+        let (runtime, opened, started, ended) =
+            (Clone::clone(&runtime), opened.clone(), started.clone(), ended.clone());
         pyo3_await_pytests::function(move |py, _| {
             let (gate, signal, guard) = (opened.clone(), started.clone(), ended.guard());
             // The output is a Python object: to let go of it has to wait for the interpreter, but not here.

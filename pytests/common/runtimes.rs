@@ -48,8 +48,8 @@ async fn a_future_that_the_runtime_drops_is_an_error() -> PyResult<()> {
         let error = outcome.await.expect("the task ends by sending").expect_err("the future is dropped");
         Python::attach(|py| assert!(error.is_instance_of::<PyRuntimeError>(py), "{way:?}: {error}"));
         let message = error.to_string();
-        let expected = "the Rust runtime dropped the future 'a_future_that_the_runtime_drops_is_an_error' before it had \
-                        ended: was the runtime shut down?";
+        let expected = "the Rust runtime dropped the future 'a_future_that_the_runtime_drops_is_an_error' before it \
+                        had ended: was the runtime shut down?";
         assert!(message.contains(expected), "{way:?}: {message}");
         assert_eq!(dropped.get(), 1, "{way:?}");
     }

@@ -296,6 +296,32 @@ async def test_calls_back_soon_in_order_with_itself():
         assert calls == [future]
 
 
+@pytest.mark.parametrize("before", [True, False])
+async def test_calls_back_and_resumes_tasks_in_the_order_in_which_they_came(before):
+    pair = await pending()
+    orders = []
+    tasks = []
+
+    async def waiting(future, order):
+        await future
+        order.append("the task")
+
+    for future in pair.both:
+        order = []
+        orders.append(order)
+        if before:
+            future.add_done_callback(lambda _, order=order: order.append("the callback"))
+        tasks.append(asyncio.create_task(waiting(future, order)))
+        await asyncio.sleep(0)
+        if not before:
+            future.add_done_callback(lambda _, order=order: order.append("the callback"))
+    await pair.end()
+    await asyncio.gather(*tasks)
+    await turns()
+    expected = ["the callback", "the task"] if before else ["the task", "the callback"]
+    assert orders == [expected, expected]
+
+
 async def test_calls_back_before_what_is_scheduled_later():
     pair = await pending()
     for future in pair.both:
@@ -369,7 +395,11 @@ async def test_a_callback_that_raises_is_reported(reports):
         future.add_done_callback(called.append)
     await pair.end()
     assert set(called) == set(pair.both)
-    assert [report["exception"] for report in reports.take()] == [error, error]
+    for report in reports.take():
+        assert report["exception"] is error
+        # It is the loop that has called it.
+        assert report["message"].startswith("Exception in callback")
+        assert "handle" in report
 
 
 async def test_comparing_callbacks_may_use_the_future():
