@@ -103,13 +103,14 @@ impl Future for Cancelled {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
         let _old = {
             let mut state = self.locals.cancellation().0.lock();
             let state = state.as_mut().expect("`new` has made it");
             if state.told {
                 return Poll::Ready(());
             }
-            state.waiters[self.key].waker.replace(cx.waker().clone())
+            state.waiters[self.key].waker.replace(waker)
         };
         Poll::Pending
     }

@@ -84,8 +84,11 @@ where
     coroutine.setattr(intern!(py, "__name__"), task::name(task::path::<F>()))?;
     coroutine.setattr(intern!(py, "__qualname__"), &*task::qualified_name(task::path::<F>()))?;
     if let Err(error) = drive(coroutine.clone()) {
-        // A loop that refuses it leaves it as it is, and it would warn that nobody awaited it.
-        coroutine.call_method0(intern!(py, "close"))?;
+        // A loop that refuses it leaves it as it is, and it would warn that nobody awaited it. One that was stopped has
+        // made a task of it, which may go on.
+        if !coroutine.getattr(intern!(py, "cr_suspended"))?.is_truthy()? {
+            coroutine.call_method0(intern!(py, "close"))?;
+        }
         return Err(error);
     }
     let value = output.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -15,14 +15,14 @@ use futures::{FutureExt as _, channel::oneshot};
 use libtest_mimic::Failed;
 use pyo3::prelude::*;
 use pyo3_await::{
-    Runtime, TaskLocals,
+    PythonFuture, Runtime, TaskLocals,
     private::{Failure, Output},
     scope,
 };
 
 use crate::{
     panics::{self, Panic},
-    python::{self, Mark, Tasks},
+    python::{self, Mark},
 };
 
 /// How a test ended by itself.
@@ -50,16 +50,16 @@ pub(crate) struct Running {
 #[derive(Debug)]
 pub(crate) enum Event {
     Ended(Ending),
-    /// These Python tasks were left behind, and have been cancelled.
-    CleanedUp(PyResult<Vec<String>>),
+    /// Nothing is left of it in Python, unless that failed.
+    CleanedUp(PyResult<()>),
 }
 
 /// Starts an async test.
 #[derive(Debug)]
 pub struct AsyncStart {
-    pub(crate) tasks: Arc<Tasks>,
     pub(crate) running: Arc<Running>,
     pub(crate) locals: TaskLocals,
+    pub(crate) clean_up: PythonFuture,
     pub(crate) events: mpsc::Sender<Event>,
     /// Ready when the test has no more time.
     pub(crate) aborted: oneshot::Receiver<()>,
@@ -94,11 +94,8 @@ impl AsyncStart {
         if let Some(ending) = self.settle(Box::pin(test)).await {
             self.tell(Event::Ended(ending));
         }
-        let left = match &self.running.mark {
-            Some(mark) => self.tasks.clean_up(mark).await,
-            None => Ok(Vec::new()),
-        };
-        self.tell(Event::CleanedUp(left));
+        let cleaned_up = (&mut self.clean_up).await;
+        self.tell(Event::CleanedUp(cleaned_up.map(drop)));
     }
 
     /// `None` when the test had no more time.

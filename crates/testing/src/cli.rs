@@ -88,7 +88,7 @@ pub async fn main() -> PyResult<()> {
 
 fn trials(py: Python<'_>, harness: &Arc<Harness>, arguments: &Arguments) -> PyResult<Vec<Trial>> {
     let trials = registry::sorted().into_iter().map(|(path, test)| {
-        let seat = harness.seat(py)?;
+        let seat = harness.tasks().seat(py)?;
         let harness = Arc::clone(harness);
         let name = path.clone();
         Ok(trial(arguments, name, test, move || harness.run(path, test, seat)))

@@ -12,11 +12,10 @@ use std::{
 use futures::channel::oneshot;
 use libtest_mimic::Failed;
 use pyo3::prelude::*;
-use pyo3_await::TaskLocals;
 
 use crate::{
     attempt::{AsyncStart, Event, Running, SyncStart},
-    python::{Mark, Tasks},
+    python::{Mark, Seat, Tasks},
     registry::{Body, Test},
     timeout,
 };
@@ -31,20 +30,9 @@ pub(crate) struct Harness {
     running: Mutex<Vec<Arc<Running>>>,
 }
 
-/// The event loop and the context of one test.
-pub(crate) type Seat = (TaskLocals, Mark);
-
 impl Harness {
     pub(crate) fn new(py: Python<'_>, timeout: Option<Duration>) -> PyResult<Self> {
         Ok(Self { tasks: Arc::new(Tasks::watch(py)?), timeout, running: Mutex::default() })
-    }
-
-    /// A copy of the context for one test.
-    ///
-    /// It is made beforehand, so that no thread that starts a test has to attach to Python, where another test may be
-    /// in the way.
-    pub(crate) fn seat(&self, py: Python<'_>) -> PyResult<Seat> {
-        self.tasks.locals(py)
     }
 
     /// Runs one test, and waits for it.
@@ -60,15 +48,14 @@ impl Harness {
         &self,
         path: String,
         test: &Test,
-        (locals, mark): Seat,
+        Seat { locals, mark, clean_up, left }: Seat,
         start: fn(AsyncStart),
         timeout: Option<Duration>,
     ) -> Result<(), Failed> {
         let running = self.begin(path, Some(mark));
         let (events, received) = mpsc::channel();
         let (abort, aborted) = oneshot::channel();
-        let tasks = Arc::clone(&self.tasks);
-        start(AsyncStart { tasks, running: Arc::clone(&running), locals, events, aborted });
+        start(AsyncStart { running: Arc::clone(&running), locals, clean_up, events, aborted });
 
         let result = match receive(&received, timeout) {
             Ok(Event::Ended(ending)) => ending.judge(test.should_panic),
@@ -83,16 +70,19 @@ impl Harness {
                 return Err(DROPPED.into());
             }
         };
-        match receive(&received, timeout.map(timeout::grace)) {
-            Ok(Event::CleanedUp(left)) => {
-                self.end(&running);
-                name_left_behind(&running.path, left);
-            }
-            Err(Silence::Timeout(grace)) => {
-                self.expect_answer(grace);
+        loop {
+            match receive(&received, timeout.map(timeout::grace)) {
+                // Its time was just up.
+                Ok(Event::Ended(_)) => continue,
+                Ok(Event::CleanedUp(result)) => {
+                    self.end(&running);
+                    name_left_behind(&running.path, result, &left.try_iter().collect::<Vec<_>>());
+                }
                 // The loop is not in the way, so the test is in a poll that does not end, and goes on running.
+                Err(Silence::Timeout(grace)) => self.expect_answer(grace),
+                Err(Silence::Dropped) => self.end(&running),
             }
-            Ok(Event::Ended(_)) | Err(Silence::Dropped) => self.end(&running),
+            break;
         }
         result
     }
@@ -174,10 +164,11 @@ fn out_of_time(timeout: Duration) -> Failed {
     format!("timed out after {timeout:?}").into()
 }
 
-fn name_left_behind(path: &str, left: PyResult<Vec<String>>) {
-    match left {
-        Ok(tasks) if tasks.is_empty() => {}
-        Ok(tasks) => eprintln!("test {path} left Python tasks behind, now cancelled:\n  {}", tasks.join("\n  ")),
-        Err(error) => eprintln!("test {path}: what it left behind can't be cancelled: {error}"),
+fn name_left_behind(path: &str, cleaned_up: PyResult<()>, left: &[String]) {
+    if let Err(error) = cleaned_up {
+        eprintln!("test {path}: what it has left behind can't be cancelled: {error}");
+    }
+    if !left.is_empty() {
+        eprintln!("test {path} left Python tasks behind, now cancelled:\n  {}", left.join("\n  "));
     }
 }

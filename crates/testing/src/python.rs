@@ -6,7 +6,7 @@ use pyo3::{
     prelude::*,
     types::{PyCFunction, PyDict, PyTuple},
 };
-use pyo3_await::TaskLocals;
+use pyo3_await::{PythonFuture, TaskLocals};
 
 /// The module `tasks.py`, and the event loop that it watches.
 #[derive(Debug)]
@@ -15,9 +15,24 @@ pub(crate) struct Tasks {
     locals: TaskLocals,
 }
 
+/// What an async test needs of Python, made beforehand: neither the thread that starts it nor the runtime's has to
+/// attach then, where another test may be in the way.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// The event loop, and a context of the test's own.
+    pub(crate) locals: TaskLocals,
+    pub(crate) mark: Mark,
+    /// Cancels the Python tasks that the test has left behind, and sends what they were.
+    pub(crate) clean_up: PythonFuture,
+    pub(crate) left: mpsc::Receiver<String>,
+}
+
 /// The object that stands for one test.
 #[derive(Debug)]
 pub(crate) struct Mark(Py<PyAny>);
+
+type Arguments<'py> = Bound<'py, PyTuple>;
+type Keywords<'py> = Bound<'py, PyDict>;
 
 impl Tasks {
     /// Starts to watch the current event loop.
@@ -29,30 +44,28 @@ impl Tasks {
         Ok(Self { module: module.unbind(), locals })
     }
 
-    /// Locals with a context of their own, and what marks the tasks that will be made in it.
-    pub(crate) fn locals(&self, py: Python<'_>) -> PyResult<(TaskLocals, Mark)> {
-        let pair = self.module.bind(py).call_method1("new_context", (self.locals.context(py),))?;
-        let (context, mark): (Bound<'_, PyAny>, Py<PyAny>) = pair.extract()?;
-        Ok((self.locals.with_context(context), Mark(mark)))
-    }
-
-    /// Cancels the tasks that a test has left behind, and describes them.
-    pub(crate) async fn clean_up(&self, mark: &Mark) -> PyResult<Vec<String>> {
-        let left = Python::attach(|py| {
-            let coroutine = self.module.bind(py).call_method1("clean_up", (&mark.0,))?;
-            self.locals.into_future(coroutine)
-        })?;
-        let left = left.await?;
-        Python::attach(|py| left.extract(py))
+    /// A place for one test, with a copy of the current context.
+    pub(crate) fn seat(&self, py: Python<'_>) -> PyResult<Seat> {
+        let module = self.module.bind(py);
+        let pair = module.call_method1("new_context", (self.locals.context(py),))?;
+        let (context, mark): (Bound<'_, PyAny>, Bound<'_, PyAny>) = pair.extract()?;
+        let (sender, left) = mpsc::channel();
+        let tell =
+            PyCFunction::new_closure(py, None, None, move |arguments: &Arguments<'_>, _: Option<&Keywords<'_>>| {
+                // Whoever has started the test may have stopped waiting.
+                let _ = sender.send(arguments.get_item(0)?.extract::<String>()?);
+                PyResult::Ok(())
+            })?;
+        let clean_up = self.locals.into_future(module.getattr("CleanUp")?.call1((&mark, tell))?)?;
+        Ok(Seat { locals: self.locals.with_context(context), mark: Mark(mark.unbind()), clean_up, left })
     }
 
     /// Has the loop's thread answer, as soon as it can.
     pub(crate) fn call_back(&self, py: Python<'_>, sender: mpsc::Sender<()>) -> PyResult<()> {
-        let callback =
-            PyCFunction::new_closure(py, None, None, move |_: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| {
-                // Whoever asked may have stopped waiting.
-                let _ = sender.send(());
-            })?;
+        let callback = PyCFunction::new_closure(py, None, None, move |_: &Arguments<'_>, _: Option<&Keywords<'_>>| {
+            // Whoever asked may have stopped waiting.
+            let _ = sender.send(());
+        })?;
         self.locals.event_loop(py)?.call_method1("call_soon_threadsafe", (callback,))?;
         Ok(())
     }

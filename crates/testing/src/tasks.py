@@ -41,22 +41,33 @@ def new_context(context):
     return context, test
 
 
-async def clean_up(test):
-    """Cancel the tasks of a test that have not ended, and say what they were."""
-    left = []
-    for _ in range(_TURNS):
-        left = [task for task in asyncio.all_tasks() if _test_of(task) is test]
-        if not left:
-            return []
-        await asyncio.sleep(0)
-    descriptions = [repr(task) for task in left]
-    for task in left:
-        task.cancel()
-    _, stubborn = await asyncio.wait(left, timeout=1)
-    for task in stubborn:
-        # The loop would wait for it at the end, for ever.
-        asyncio.tasks._unregister_task(task)
-    return descriptions
+class CleanUp:
+    """Awaited, it cancels the tasks of a test that have not ended, and tells what they were.
+
+    It is no coroutine, so that it may as well not be awaited.
+    """
+
+    def __init__(self, test, tell):
+        self._test = test
+        self._tell = tell
+
+    def __await__(self):
+        return self._clean_up().__await__()
+
+    async def _clean_up(self):
+        left = []
+        for _ in range(_TURNS):
+            left = [task for task in asyncio.all_tasks() if _test_of(task) is self._test]
+            if not left:
+                return
+            await asyncio.sleep(0)
+        for task in left:
+            self._tell(repr(task))
+            task.cancel()
+        _, stubborn = await asyncio.wait(left, timeout=1)
+        for task in stubborn:
+            # The loop would wait for it at the end, for ever.
+            asyncio.tasks._unregister_task(task)
 
 
 def current(loop):

@@ -35,8 +35,10 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 /// How long the event loop has for an answer, when a test with this timeout has not ended in time.
+///
+/// It is longer than a Python task has to end that was cancelled.
 pub(crate) fn grace(timeout: Duration) -> Duration {
-    timeout.clamp(Duration::from_secs(1), Duration::from_secs(10))
+    timeout.clamp(Duration::from_secs(2), Duration::from_secs(10))
 }
 
 #[cfg(test)]

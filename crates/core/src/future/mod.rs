@@ -145,37 +145,33 @@ impl Future for PythonFuture {
     type Output = PyResult<Py<PyAny>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let call = &self.call;
-        let mut state = call.letter.state.lock();
-        match &mut *state {
-            State::New(_) => {
-                let State::New(awaitable) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
-                *state = State::Posted(awaitable, Wish::Result(cx.waker().clone()));
-                drop(state);
-                Call::post(call);
-                Poll::Pending
-            }
-            State::Ended(_) => {
-                let State::Ended(result) = mem::replace(&mut *state, State::Over) else { unreachable!("it has ended") };
-                Poll::Ready(result)
-            }
-            State::Over => {
-                drop(state);
-                panic!("a PythonFuture was polled after it was ready")
-            }
-            pending => {
-                let old = match pending.wish() {
-                    Some(Wish::Result(waker)) if !waker.will_wake(cx.waker()) => {
-                        Some(mem::replace(waker, cx.waker().clone()))
-                    }
-                    _ => None,
-                };
-                drop(state);
-                drop(old);
-                Poll::Pending
+        // It is cloned before the lock is taken: a waker is the user's code. A poll that brings the same one as the
+        // last needs no clone.
+        let mut waker = None;
+        loop {
+            match self.call.letter.poll(cx.waker(), &mut waker) {
+                Polled::Ready(result) => return Poll::Ready(result),
+                Polled::Pending => return Poll::Pending,
+                Polled::Posted => {
+                    Call::post(&self.call);
+                    return Poll::Pending;
+                }
+                Polled::WantsWaker => waker = Some(cx.waker().clone()),
+                Polled::Over => panic!("a PythonFuture was polled after it was ready"),
             }
         }
     }
+}
+
+/// What a poll of the state comes to.
+enum Polled {
+    Ready(PyResult<Py<PyAny>>),
+    Pending,
+    /// It is to be sent to the event loop.
+    Posted,
+    /// It has to be polled again with a waker that may be kept.
+    WantsWaker,
+    Over,
 }
 
 impl Drop for PythonFuture {
@@ -193,6 +189,33 @@ impl fmt::Debug for PythonFuture {
 impl Call {
     fn post(this: &Arc<Envelope<Self>>) {
         this.letter.locals.handle().post(Arc::clone(this));
+    }
+
+    /// Polls the state. `waker` is exchanged for the one that is not needed any more.
+    fn poll(&self, current: &Waker, waker: &mut Option<Waker>) -> Polled {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::New(_) => {
+                let Some(waker) = waker.take() else { return Polled::WantsWaker };
+                let State::New(awaitable) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
+                *state = State::Posted(awaitable, Wish::Result(waker));
+                Polled::Posted
+            }
+            State::Ended(_) => {
+                let State::Ended(result) = mem::replace(&mut *state, State::Over) else { unreachable!("it has ended") };
+                Polled::Ready(result)
+            }
+            State::Over => Polled::Over,
+            pending => {
+                if let Some(Wish::Result(kept)) = pending.wish() {
+                    if !kept.will_wake(current) {
+                        let Some(new) = waker.take() else { return Polled::WantsWaker };
+                        *waker = Some(mem::replace(kept, new));
+                    }
+                }
+                Polled::Pending
+            }
+        }
     }
 
     /// What the Python side is: for the garbage collector, which counts it as the event loop's.

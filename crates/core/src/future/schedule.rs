@@ -60,7 +60,14 @@ pub(super) fn schedule<'py>(
         Some(class) if resume == Resume::Now => {
             keywords.set_item(intern!(py, "context"), context)?;
             keywords.set_item(intern!(py, "eager_start"), true)?;
-            class.call((awaitable,), Some(&keywords))
+            // In two steps, so that there is a task also when its first step raises what asyncio lets through
+            // (`SystemExit`): whoever gets it now has retrieved it.
+            let task = class.call_method1(intern!(py, "__new__"), (class,))?;
+            if let Err(error) = task.call_method(intern!(py, "__init__"), (awaitable,), Some(&keywords)) {
+                let _ = task.setattr(intern!(py, "_log_traceback"), false);
+                return Err(error);
+            }
+            Ok(task)
         }
         _ => context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))?,
     }

@@ -46,6 +46,13 @@ async def main():
     Ok(())
 }
 
+const LEAVES_A_TASK: &std::ffi::CStr = c"
+import asyncio
+async def main():
+    global task
+    task = asyncio.create_task(asyncio.sleep(3600))
+";
+
 /// What was begun is cleared up even when it does not go quietly.
 #[pyo3_await_tokio::test(timeout = "200ms")]
 async fn with_a_bomb() -> PyResult<()> {
@@ -57,15 +64,17 @@ async fn with_a_bomb() -> PyResult<()> {
         }
     }
 
-    let code = c"
-import asyncio
-async def main():
-    global task
-    task = asyncio.create_task(asyncio.sleep(3600))
-";
-    python(code).await?;
+    python(LEAVES_A_TASK).await?;
     let _bomb = Bomb;
     std::future::pending().await
+}
+
+/// So it is when the end comes after all.
+#[pyo3_await_tokio::test(timeout = "200ms")]
+async fn too_late() -> PyResult<()> {
+    python(LEAVES_A_TASK).await?;
+    std::thread::sleep(Duration::from_millis(600));
+    Ok(())
 }
 
 #[pyo3_await_tokio::test(timeout = "200ms")]
@@ -89,10 +98,11 @@ async fn not_at_all() {}
 fn a_test_out_of_time_does_not_stop_the_others() {
     let begin = Instant::now();
     let run = run_tests(&["endless::", "--skip", "without", "--test-threads", "1"]);
-    run.exits_with(101).prints("1 passed; 5 failed;").prints("test endless::not_at_all  ... ok");
+    run.exits_with(101).prints("1 passed; 6 failed;").prints("test endless::not_at_all  ... ok");
     run.expect("Rust is told", run.stdout.contains("dropped\n"));
     run.expect("Python is told", run.stdout.contains("cancelled\n"));
     run.complains("test endless::with_a_bomb left Python tasks behind");
+    run.complains("test endless::too_late left Python tasks behind");
     run.expect("it is a matter of seconds", begin.elapsed() < Duration::from_secs(30));
 }
 
