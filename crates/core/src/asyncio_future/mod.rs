@@ -136,11 +136,13 @@ impl AsyncioFuture {
         if let Some(timer) = timer {
             timer.call_method0(py, intern!(py, "cancel"))?;
         }
-        let mut result = Ok(());
+        let (mut result, mut now) = (Ok(()), resume == Resume::Now);
         for Callback { function, context } in first.into_iter().chain(more) {
             let (function, context) = (function.bind(py), context.bind(py));
-            // When a task's step has raised, it is the loop that shall see it; the rest comes later.
-            if resume == Resume::Now && result.is_ok() && is_task_wakeup(function) {
+            // Whatever comes after a callback that has to wait for the loop's next turn waits too, so that the order
+            // stays; and when a task's step has raised, it is the loop that shall see it first.
+            now = now && result.is_ok() && is_task_wakeup(function);
+            if now {
                 result = context::within(context, || function.call1((this,)).map(drop)).and_then(|called| called);
             } else {
                 future.call_soon(this, function, context)?;

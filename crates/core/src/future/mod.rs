@@ -17,7 +17,7 @@ use pyo3::{
     prelude::*,
 };
 
-use self::schedule::{end_unstarted, is_awaitable, result, schedule};
+use self::schedule::{end_unstarted, forget_what_ends_the_process, is_awaitable, result, schedule};
 use crate::{
     TaskLocals, error,
     event_loop::{Delivery, Envelope, InFlight, Letter},
@@ -337,7 +337,14 @@ struct Done(Arc<Envelope<Call>>);
 impl Done {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
         let call = &self.0.letter;
-        let key = call.end(|| result(task));
+        let mut wanted = false;
+        let key = call.end(|| {
+            wanted = true;
+            result(task)
+        });
+        if !wanted {
+            forget_what_ends_the_process(task);
+        }
         if let Some(key) = key {
             call.locals.handle().remove(key);
         }

@@ -1,6 +1,7 @@
 //! Python's side of an awaitable: what it is, and how it becomes a task.
 
 use pyo3::{
+    exceptions::{PyKeyboardInterrupt, PySystemExit},
     intern,
     prelude::*,
     sync::PyOnceLock,
@@ -35,6 +36,21 @@ pub(super) fn result(task: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
     } else {
         Err(PyErr::from_value(error))
     }
+}
+
+/// Keeps a task whose result nobody wants from reporting an exception that has gone through the loop already.
+pub(super) fn forget_what_ends_the_process(task: &Bound<'_, PyAny>) {
+    let py = task.py();
+    let forget = || -> PyResult<()> {
+        // `exception()` would take any exception for retrieved.
+        let error = task.getattr(intern!(py, "_exception"))?;
+        if error.is_instance_of::<PyKeyboardInterrupt>() || error.is_instance_of::<PySystemExit>() {
+            task.setattr(intern!(py, "_log_traceback"), false)?;
+        }
+        Ok(())
+    };
+    // A future of another kind than asyncio's own has its own ways.
+    let _ = forget();
 }
 
 /// A task or future for the awaitable, which runs in the context.
