@@ -18,7 +18,7 @@ use pyo3::{
 
 use crate::{
     asyncio_future::AsyncioFuture,
-    class::{self, Arguments, Class, Get, Members, Object, Sent, Visit},
+    class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     sync::Lock,
     task::{self, Start},
 };
@@ -166,12 +166,22 @@ impl Step<'_> {
     }
 }
 
+impl Awaitable for Coroutine {
+    fn send<'py>(this: &Bound<'py, Object<Self>>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+        this.get().resume(this.py(), value)
+    }
+}
+
 impl Class for Coroutine {
     const NAME: &'static CStr = c"pyo3_await.Coroutine";
 
     fn type_object() -> &'static PyOnceLock<Py<PyType>> {
         static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         &TYPE
+    }
+
+    fn protocol() -> Protocol {
+        Protocol::awaitable::<Self>()
     }
 
     fn members() -> Members<Self> {
@@ -194,10 +204,6 @@ impl Class for Coroutine {
         let coroutine = this.get();
         let name = coroutine.qualified_name(this.py());
         Ok(format!("<coroutine object {name} {} at {:p}>", coroutine.state_name(), this.as_ptr()))
-    }
-
-    fn send<'py>(this: &Bound<'py, Object<Self>>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
-        this.get().resume(this.py(), value)
     }
 
     fn traverse(&self, visit: &Visit) {

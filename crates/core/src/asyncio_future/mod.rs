@@ -26,7 +26,7 @@ use pyo3::{
 
 use self::wakeup::is_task_wakeup;
 use crate::{
-    class::{self, Class, Get, Members, Object, Sent, Visit},
+    class::{self, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     context,
     event_loop::{Delivery, InFlight, Resume},
     sync::Lock,
@@ -279,12 +279,22 @@ impl AsyncioFuture {
     }
 }
 
+impl Awaitable for AsyncioFuture {
+    fn send<'py>(this: &Bound<'py, Object<Self>>, _: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+        Self::resume(this)
+    }
+}
+
 impl Class for AsyncioFuture {
     const NAME: &'static CStr = c"pyo3_await.Future";
 
     fn type_object() -> &'static PyOnceLock<Py<PyType>> {
         static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
         &TYPE
+    }
+
+    fn protocol() -> Protocol {
+        Protocol::awaitable::<Self>()
     }
 
     fn members() -> Members<Self> {
@@ -294,10 +304,6 @@ impl Class for AsyncioFuture {
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
         let future = this.get();
         Ok(format!("<Future of '{}' {}>", qualified_name(future.path), future.state_name().to_lowercase()))
-    }
-
-    fn send<'py>(this: &Bound<'py, Object<Self>>, _: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
-        Self::resume(this)
     }
 
     fn traverse(&self, visit: &Visit) {

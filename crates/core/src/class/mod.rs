@@ -16,6 +16,7 @@ use pyo3::{PyTypeInfo, exceptions::PyStopIteration, ffi, prelude::*, sync::PyOnc
 pub(crate) use self::{
     arguments::{Arguments, thrown},
     members::Members,
+    slots::Protocol,
 };
 
 /// A Rust type whose values are the contents of Python objects.
@@ -28,14 +29,14 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
     /// Where the type object is kept.
     fn type_object() -> &'static PyOnceLock<Py<PyType>>;
 
+    /// What the objects are to Python's syntax, asked for once.
+    fn protocol() -> Protocol;
+
     /// The methods and attributes, asked for once.
     fn members() -> Members<Self>;
 
     /// What `__repr__` gives.
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String>;
-
-    /// Resumes the object, as an iterator that is awaited.
-    fn send<'py>(this: &Bound<'py, Object<Self>>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>>;
 
     /// Shows the garbage collector every Python reference that the object owns.
     ///
@@ -50,6 +51,12 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
     ///
     /// A pending exception is kept out of the way.
     fn finalize(this: &Bound<'_, Object<Self>>);
+}
+
+/// A class whose objects can be awaited: see [`Protocol::awaitable`].
+pub(crate) trait Awaitable: Class {
+    /// Resumes the object, as an iterator that is awaited.
+    fn send<'py>(this: &Bound<'py, Object<Self>>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>>;
 }
 
 /// What an awaited object does next.

@@ -12,8 +12,27 @@ use pyo3::{
     types::{PyString, PyType},
 };
 
-use super::{Class, Get, Object, Sent, Visit, stop_iteration};
+use super::{Awaitable, Class, Get, Object, Sent, Visit, stop_iteration};
 use crate::{error, panic};
+
+/// What the objects of a class are to Python's syntax.
+pub(crate) struct Protocol(Vec<ffi::PyType_Slot>);
+
+impl Protocol {
+    /// They can be awaited, and are the iterators that `await` steps through.
+    pub(crate) fn awaitable<T: Awaitable>() -> Self {
+        Self(vec![
+            slot(ffi::Py_tp_iter, itself as *mut c_void),
+            slot(ffi::Py_tp_iternext, next::<T> as *mut c_void),
+            slot(ffi::Py_am_await, itself as *mut c_void),
+            slot(ffi::Py_am_send, send::<T> as *mut c_void),
+        ])
+    }
+}
+
+fn slot(slot: c_int, function: *mut c_void) -> ffi::PyType_Slot {
+    ffi::PyType_Slot { slot, pfunc: function }
+}
 
 /// Makes the type object of a class.
 pub(super) fn create_type<T: Class>(py: Python<'_>) -> PyResult<Py<PyType>> {
@@ -33,23 +52,19 @@ pub(super) fn create_type<T: Class>(py: Python<'_>) -> PyResult<Py<PyType>> {
         // SAFETY: as above.
         unsafe { std::mem::zeroed() },
     ];
-    let slot = |slot, function| ffi::PyType_Slot { slot, pfunc: function };
-    let mut slots = [
+    let Protocol(mut slots) = T::protocol();
+    slots.extend([
         slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void),
         slot(ffi::Py_tp_dealloc, deallocate::<T> as *mut c_void),
         slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
         slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
         slot(ffi::Py_tp_repr, represent::<T> as *mut c_void),
-        slot(ffi::Py_tp_iter, itself as *mut c_void),
-        slot(ffi::Py_tp_iternext, next::<T> as *mut c_void),
-        slot(ffi::Py_am_await, itself as *mut c_void),
-        slot(ffi::Py_am_send, send::<T> as *mut c_void),
         // The type keeps pointers into these tables for as long as it lives, which is as long as the process.
         slot(ffi::Py_tp_methods, Vec::leak(methods).as_mut_ptr().cast()),
         slot(ffi::Py_tp_getset, Vec::leak(attributes).as_mut_ptr().cast()),
         slot(ffi::Py_tp_members, Box::leak(Box::new(members)).as_mut_ptr().cast()),
         slot(0, ptr::null_mut()),
-    ];
+    ]);
     let flags = ffi::Py_TPFLAGS_DEFAULT
         | ffi::Py_TPFLAGS_HAVE_GC
         | ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION
@@ -202,7 +217,7 @@ unsafe extern "C" fn represent<T: Class>(this: *mut ffi::PyObject) -> *mut ffi::
     unsafe { enter(this, body, ptr::null_mut()) }
 }
 
-unsafe extern "C" fn send<T: Class>(
+unsafe extern "C" fn send<T: Awaitable>(
     this: *mut ffi::PyObject,
     value: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
@@ -226,7 +241,7 @@ unsafe extern "C" fn send<T: Class>(
     }
 }
 
-unsafe extern "C" fn next<T: Class>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+unsafe extern "C" fn next<T: Awaitable>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
     let body = |this: &Bound<'_, Object<T>>| {
         let none = this.py().None();
         match T::send(this, none.bind(this.py()))? {
