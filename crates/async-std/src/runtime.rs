@@ -3,12 +3,15 @@
 use std::future::Future;
 
 use async_std::task;
-use pyo3_await::Runtime;
+use pyo3_await::{PerProcess, Runtime};
 
 /// async-std's runtime: a process has one, which starts on first use and lasts as long as the process.
 ///
 /// It is configured from outside, by async-std's own environment variables: `ASYNC_STD_THREAD_COUNT`, by default as
 /// many as there are cores, and `ASYNC_STD_THREAD_NAME`.
+///
+/// In a process that was forked after its parent had used it, it cannot be used: a Rust future that is awaited there
+/// raises `RuntimeError`.
 ///
 /// ```
 /// use pyo3::prelude::*;
@@ -24,13 +27,20 @@ use pyo3_await::Runtime;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AsyncStd;
 
+/// Whether the runtime's threads are in this process, and not in one that has forked it.
+static STARTED_HERE: PerProcess<bool> = PerProcess::new(|parents| parents.is_none());
+
 impl Runtime for AsyncStd {
     fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        // A task whose handle is dropped runs on.
-        task::spawn(future);
+        // async-std starts its threads once in a process's life, and a forked child cannot start them again.
+        // There, to drop the future is to tell its awaiter so.
+        if *STARTED_HERE.get() {
+            // A task whose handle is dropped runs on.
+            task::spawn(future);
+        }
     }
 
     // The default `enter` does: timers and sockets register with a reactor that has a thread of its own and serves the

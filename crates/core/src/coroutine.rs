@@ -19,6 +19,8 @@ use pyo3::{
 use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
+    error,
+    lifecycle::{self, Process},
     sync::Lock,
     task::{self, Start},
 };
@@ -27,6 +29,8 @@ use crate::{
 pub(crate) struct Coroutine {
     /// Taken for the time of a step: a second `send`, `throw` or `close` at the same time finds it taken.
     running: AtomicBool,
+    /// Where it was made: a task that was not started in one process is nobody's in another.
+    process: Process,
     stage: Lock<Stage>,
     /// The path of the Rust function, from which the names come.
     path: &'static str,
@@ -54,6 +58,7 @@ struct Names {
 pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, PyAny>> {
     let coroutine = Coroutine {
         running: AtomicBool::new(false),
+        process: Process::current(),
         path: task.path(),
         stage: Lock::new(Stage::Created(task)),
         renamed: Lock::default(),
@@ -95,6 +100,11 @@ impl Coroutine {
                     step.replace(Stage::Created(task));
                     return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
                 }
+                if !self.process.is_current() {
+                    mem::forget(task);
+                    return Err(error::forked(&format!("the coroutine '{}'", self.name(py))));
+                }
+                let _pass = lifecycle::admit(py)?;
                 let mut locals = None;
                 match Arc::clone(&task).poll_in_place(py, &mut locals)? {
                     Some(settlement) => settlement.into_result(py).map(Sent::Return),
@@ -117,14 +127,14 @@ impl Coroutine {
         let step = Step::take(self)?;
         match step.replace(Stage::Closed) {
             Stage::Closed => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
-            stage => stage.abandon(py),
+            stage => stage.abandon(py, self.process),
         }
         Ok(error)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let step = Step::take(self)?;
-        step.replace(Stage::Closed).abandon(py);
+        step.replace(Stage::Closed).abandon(py, self.process);
         Ok(())
     }
 
@@ -220,13 +230,14 @@ impl Class for Coroutine {
         if let Stage::Suspended(_) = *stage {
             let old = mem::replace(&mut *stage, Stage::Closed);
             drop(stage);
-            old.abandon(py);
+            old.abandon(py, self.process);
         }
     }
 
     fn finalize(this: &Bound<'_, Object<Self>>) {
         let created = matches!(*this.get().stage.lock(), Stage::Created(_));
-        if created {
+        // In a forked child nobody was to await it.
+        if created && this.get().process.is_current() {
             warn_never_awaited(this);
         }
     }
@@ -234,9 +245,12 @@ impl Class for Coroutine {
 
 impl Stage {
     /// Ends what has been started, and what has not.
-    fn abandon(self, py: Python<'_>) {
-        if let Self::Suspended(future) = self {
-            future.get().abandon(py);
+    fn abandon(self, py: Python<'_>, process: Process) {
+        match self {
+            Self::Suspended(future) => future.get().abandon(py),
+            // What it refers to may be another process's runtime.
+            Self::Created(task) if !process.is_current() => mem::forget(task),
+            Self::Created(_) | Self::Closed => {}
         }
     }
 }
@@ -245,7 +259,7 @@ impl Drop for Coroutine {
     fn drop(&mut self) {
         let stage = mem::replace(&mut *self.stage.lock(), Stage::Closed);
         // A Python object is dropped attached.
-        Python::try_attach(|py| stage.abandon(py));
+        Python::try_attach(|py| stage.abandon(py, self.process));
     }
 }
 

@@ -36,7 +36,8 @@ pub(crate) fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
 /// The runtime dropped a future whose result somebody awaits.
 pub(crate) fn abandoned(name: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
-        "the Rust runtime dropped the future '{name}' before it had ended: was the runtime shut down?"
+        "the Rust runtime dropped the future '{name}' before it had ended: was the runtime shut down, \
+         or left behind by os.fork()?"
     ))
 }
 
@@ -75,6 +76,22 @@ pub(crate) fn event_loop_closed() -> PyErr {
     PyRuntimeError::new_err(
         "the event loop is closed: the Python side of this future can't run any more; await it before the loop ends",
     )
+}
+
+/// The interpreter is ending, and the bridge has been stopped.
+pub(crate) fn interpreter_ending() -> PyErr {
+    PyRuntimeError::new_err(
+        "the interpreter is ending: Rust futures are not run any more; what has to run at exit can be registered with \
+         atexit after the first use of Rust futures, or awaited before the program ends",
+    )
+}
+
+/// Something that belongs to the process that forked this one was to go on here.
+pub(crate) fn forked(what: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "{what} was left behind by os.fork(): it goes on in the parent process only; \
+         make a new event loop, for instance by asyncio.run(...), and new Rust futures in the child"
+    ))
 }
 
 /// A local future was to be polled on a thread that is not its own.

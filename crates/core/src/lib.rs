@@ -5,6 +5,7 @@
 // In reading order.
 mod runtime;
 mod event_loop;
+mod lifecycle;
 mod locals;
 mod cancellation;
 mod context;
@@ -26,6 +27,7 @@ pub mod private;
 pub use cancellation::{Cancelled, cancelled};
 pub use error::RustPanic;
 pub use future::{PythonFuture, into_future};
+pub use lifecycle::{PerProcess, Process};
 pub use locals::{Scope, TaskLocals, attach, scope};
 #[cfg(feature = "macros")]
 pub use pyo3_await_macros::{main, test};

@@ -17,6 +17,7 @@ use crate::{
     context, error,
     event_loop::EventLoop,
     future::PythonFuture,
+    lifecycle,
 };
 
 /// The Python event loop and the `contextvars` of a task.
@@ -100,10 +101,13 @@ impl TaskLocals {
 
     /// Attaches to Python and calls `f` in a copy of the context: `contextvars` are seen, changes end with the call.
     ///
+    /// When the interpreter is ending it does not return.
+    ///
     /// # Errors
     ///
     /// What `f` returns as `Err`.
     pub fn attach<T>(&self, f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
+        let _pass = lifecycle::enter_or_park();
         Python::attach(|py| context::within(&self.copy_context(py)?, || f(py))?)
     }
 
@@ -219,9 +223,7 @@ impl<F: Future> Future for Scope<F> {
 ///
 /// What `f` returns as `Err`, and `RuntimeError` where there are no [`TaskLocals`].
 ///
-/// # Panics
-///
-/// As `Python::attach`, when the interpreter has ended.
+/// When the interpreter is ending it does not return, since no thread may attach then.
 pub fn attach<T>(f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
     match TaskLocals::of_task()? {
         Some(locals) => locals.attach(f),

@@ -5,7 +5,9 @@ use std::future::Future;
 use pyo3::prelude::*;
 
 use crate::{
-    coroutine, local, locals, run,
+    coroutine,
+    lifecycle::Admitted,
+    local, locals, run,
     task::{self, FirstPoll},
 };
 
@@ -72,6 +74,8 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     ///   A future that is dropped early settles its Python awaiter with an error that says so; one that is leaked
     ///   cannot.
     /// - The future never panics.
+    /// - In a child process that was forked, a runtime of the parent's has no threads: there `spawn` drops the future.
+    ///   [`Process`](crate::Process) tells the two apart.
     fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static;
@@ -228,8 +232,8 @@ pub trait RuntimeExt: Runtime {
         F: Future<Output = ()> + Send + 'static,
     {
         match locals::inherited() {
-            Some(locals) => self.spawn(locals::scope(locals, future)),
-            None => self.spawn(future),
+            Some(locals) => self.spawn(Admitted::new(locals::scope(locals, future))),
+            None => self.spawn(Admitted::new(future)),
         }
     }
 }
@@ -266,8 +270,8 @@ macro_rules! adapter {
     ($runtime:ty, $current:expr) => {
         #[doc(inline)]
         pub use $crate::{
-            Cancelled, PythonFuture, Runtime, RuntimeExt, RustPanic, Scope, TaskLocals, attach, cancelled, into_future,
-            run_forever, scope,
+            Cancelled, PerProcess, Process, PythonFuture, Runtime, RuntimeExt, RustPanic, Scope, TaskLocals, attach,
+            cancelled, into_future, run_forever, scope,
         };
 
         #[doc(hidden)]

@@ -35,6 +35,7 @@ use crate::{
     class::Object,
     error,
     event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
+    lifecycle,
     locals::Entered,
     panic::{self, Panic},
 };
@@ -149,6 +150,7 @@ pub(crate) fn start(
     task: Arc<dyn Start>,
     locals: Option<TaskLocals>,
 ) -> PyResult<Bound<'_, Object<AsyncioFuture>>> {
+    let _pass = lifecycle::admit(py)?;
     let Some(locals) = locals.map_or_else(|| TaskLocals::running(py), |locals| Ok(Some(locals)))? else {
         return Err(error::no_running_event_loop(&format!("the Rust future '{}'", name(task.path()))));
     };
@@ -307,6 +309,8 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let Some(task) = &this.task else { return Poll::Ready(()) };
+        // When the interpreter is ending nobody waits for the task any more: it stays as it is.
+        let Some(_pass) = lifecycle::enter() else { return Poll::Pending };
         // First the waker, then the flag: a cancellation that comes after the look at the flag finds the waker.
         task.letter.waker.register(cx.waker());
         if task.letter.cancelled.load(Ordering::Acquire) {
@@ -339,7 +343,11 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     fn drop(&mut self) {
-        self.end(End::Abandoned);
+        match lifecycle::enter() {
+            Some(_pass) => self.end(End::Abandoned),
+            // The future may have Python objects, or code that attaches when it is dropped: it is leaked.
+            None => mem::forget((self.task.take(), self.locals.take())),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pyo3::{PyErr, exceptions::PyRuntimeError};
-use pyo3_await::Runtime;
+use pyo3_await::{PerProcess, Process, Runtime};
 use smol::Executor;
 
 /// A smol executor: the global one, or one of the application's.
@@ -39,8 +39,13 @@ pub struct Smol(Which);
 enum Which {
     Global,
     /// Futures that wait in an executor hold this value: if it kept the executor, nothing could end them.
-    Own(Weak<Executor<'static>>),
+    ///
+    /// With the process that its threads are in.
+    Own(Weak<Executor<'static>>, Process),
 }
+
+/// Whether the global executor's threads are in this process, and not in one that has forked it.
+static STARTED_HERE: PerProcess<bool> = PerProcess::new(|parents| parents.is_none());
 
 impl Runtime for Smol {
     fn spawn<F>(&self, future: F)
@@ -49,12 +54,14 @@ impl Runtime for Smol {
     {
         // A task is cancelled when its handle is dropped, unless it is detached.
         match &self.0 {
-            Which::Global => smol::spawn(future).detach(),
-            Which::Own(executor) => match executor.upgrade() {
+            Which::Global if *STARTED_HERE.get() => smol::spawn(future).detach(),
+            Which::Own(executor, process) if process.is_current() => match executor.upgrade() {
                 Some(executor) => executor.spawn(future).detach(),
                 // To drop it is to tell its awaiter that the runtime has shut down.
                 None => drop(future),
             },
+            // So it is in a forked child, which has neither the threads of an executor nor that of the reactor.
+            Which::Global | Which::Own(..) => drop(future),
         }
     }
 
@@ -72,12 +79,15 @@ impl Smol {
     /// When it drops it, whoever awaits one of its futures gets an error that says so.
     #[must_use]
     pub fn new(executor: &Arc<Executor<'static>>) -> Self {
-        Self(Which::Own(Arc::downgrade(executor)))
+        Self(Which::Own(Arc::downgrade(executor), Process::current()))
     }
 
     /// smol's global executor, which starts on first use and lasts as long as the process.
     ///
     /// It has one thread, or as many as the environment variable `SMOL_THREADS` says.
+    ///
+    /// In a process that was forked after its parent had used it, it cannot be used: a Rust future that is awaited
+    /// there raises `RuntimeError`.
     #[must_use]
     pub fn global() -> Self {
         Self(Which::Global)

@@ -1,9 +1,15 @@
 //! tokio, as a runtime of the bridge.
 
-use std::{fmt, future::Future, io, mem, sync::Mutex, thread};
+use std::{
+    fmt,
+    future::Future,
+    io, mem,
+    sync::{Arc, Mutex},
+    thread,
+};
 
 use pyo3::{PyErr, PyResult, exceptions::PyRuntimeError};
-use pyo3_await::Runtime;
+use pyo3_await::{PerProcess, Process, Runtime};
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 
 /// A tokio runtime, by its handle.
@@ -17,30 +23,50 @@ use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 /// # std::io::Result::Ok(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Tokio(Handle);
+pub struct Tokio {
+    handle: Handle,
+    /// Where its threads are.
+    process: Process,
+}
 
 impl Runtime for Tokio {
     fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        // A task whose handle is dropped runs on.
-        self.0.spawn(future);
+        // In a forked child, to drop the future is to tell its awaiter that the runtime is not there.
+        if self.process.is_current() {
+            // A task whose handle is dropped runs on.
+            self.handle.spawn(future);
+        }
     }
 
     fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
-        let _entered = self.0.enter();
+        let _entered = self.handle.enter();
         f()
     }
 }
 
 /// The runtime that the process uses where none is at hand.
-static DEFAULT: Mutex<Default> = Mutex::new(Default::Unset);
+static DEFAULT: PerProcess<Mutex<Default>> = PerProcess::new(|parents| {
+    // A lock that is held now, for a moment, stays so: its thread is not in this process.
+    Mutex::new(match parents.and_then(|parents| Some(parents.try_lock().ok()?.clone())) {
+        Some(Default::Given(_) | Default::LeftBehind) => Default::LeftBehind,
+        Some(Default::Configured(builder) | Default::Started(_, builder)) => Default::Configured(builder),
+        Some(Default::Unset) | None => Default::Unset,
+    })
+});
 
+#[derive(Clone)]
 enum Default {
     Unset,
-    Configured(Box<Builder>),
-    InUse(Tokio),
+    Configured(Arc<Mutex<Builder>>),
+    /// What the builder built; a forked child builds another.
+    Started(Tokio, Arc<Mutex<Builder>>),
+    /// The application's own.
+    Given(Tokio),
+    /// The application's own, in a forked child.
+    LeftBehind,
 }
 
 impl Tokio {
@@ -50,7 +76,7 @@ impl Tokio {
     /// A current-thread runtime must be driven by the application, for instance by a thread in its `block_on`.
     #[must_use]
     pub fn new(handle: Handle) -> Self {
-        Self(handle)
+        Self { handle, process: Process::current() }
     }
 
     /// Starts a runtime that lasts as long as the process.
@@ -61,8 +87,12 @@ impl Tokio {
     ///
     /// What keeps the runtime or its thread from starting.
     pub fn start(mut builder: Builder) -> io::Result<Self> {
+        Self::build(&mut builder)
+    }
+
+    fn build(builder: &mut Builder) -> io::Result<Self> {
         let runtime = builder.build()?;
-        let tokio = Self(runtime.handle().clone());
+        let tokio = Self::new(runtime.handle().clone());
         if runtime.handle().runtime_flavor() == RuntimeFlavor::CurrentThread {
             thread::Builder::new()
                 .name("pyo3-await-tokio".to_owned())
@@ -79,12 +109,15 @@ impl Tokio {
     /// The default is started on first use: multi-threaded and with all drivers, unless it was
     /// [configured](Self::configure) or [replaced](Self::set_default).
     ///
+    /// A process that was forked starts a default of its own, built in the same way.
+    ///
     /// # Errors
     ///
-    /// `RuntimeError` when the default can't be started.
+    /// `RuntimeError` when the default can't be started; and in a forked process whose parent had
+    /// [replaced](Self::set_default) it, until the child does so too.
     pub fn current() -> PyResult<Self> {
         match Handle::try_current() {
-            Ok(handle) => Ok(Self(handle)),
+            Ok(handle) => Ok(Self::new(handle)),
             Err(_) => Self::default_runtime(),
         }
     }
@@ -95,7 +128,7 @@ impl Tokio {
     ///
     /// [`AlreadyInUse`] when it was used before.
     pub fn configure(builder: Builder) -> Result<(), AlreadyInUse> {
-        Self::replace(Default::Configured(Box::new(builder)))
+        Self::replace(Default::Configured(Arc::new(Mutex::new(builder))))
     }
 
     /// Makes a runtime that the application owns the default.
@@ -104,12 +137,12 @@ impl Tokio {
     ///
     /// [`AlreadyInUse`] when the default was used before.
     pub fn set_default(self) -> Result<(), AlreadyInUse> {
-        Self::replace(Default::InUse(self))
+        Self::replace(Default::Given(self))
     }
 
     fn replace(new: Default) -> Result<(), AlreadyInUse> {
-        let mut default = DEFAULT.lock().expect("nothing panics under the lock");
-        if let Default::InUse(_) = *default {
+        let mut default = DEFAULT.get().lock().expect("nothing panics under the lock");
+        if let Default::Started(..) | Default::Given(_) = *default {
             return Err(AlreadyInUse(()));
         }
         *default = new;
@@ -117,22 +150,25 @@ impl Tokio {
     }
 
     fn default_runtime() -> PyResult<Self> {
-        let mut default = DEFAULT.lock().expect("nothing panics under the lock");
-        let builder = match mem::replace(&mut *default, Default::Unset) {
-            Default::InUse(tokio) => {
-                *default = Default::InUse(tokio.clone());
-                return Ok(tokio);
+        let mut default = DEFAULT.get().lock().expect("nothing panics under the lock");
+        let builder = match &*default {
+            Default::Started(tokio, _) | Default::Given(tokio) => return Ok(tokio.clone()),
+            Default::LeftBehind => {
+                return Err(PyRuntimeError::new_err(
+                    "the tokio runtime of the application was left behind by os.fork(): its threads are in the parent \
+                     process only; start another in the child and hand it over by Tokio::set_default",
+                ));
             }
-            Default::Configured(builder) => *builder,
+            Default::Configured(builder) => Arc::clone(builder),
             Default::Unset => {
                 let mut builder = Builder::new_multi_thread();
                 builder.enable_all();
-                builder
+                Arc::new(Mutex::new(builder))
             }
         };
-        let tokio = Self::start(builder)
+        let tokio = Self::build(&mut builder.lock().expect("nothing panics under the lock"))
             .map_err(|error| PyRuntimeError::new_err(format!("the default tokio runtime can't be started: {error}")))?;
-        *default = Default::InUse(tokio.clone());
+        *default = Default::Started(tokio.clone(), builder);
         Ok(tokio)
     }
 }

@@ -8,6 +8,7 @@ use super::{AsyncioFuture, Outcome, Settlement};
 use crate::{
     class::{Get, Object},
     event_loop::Resume,
+    lifecycle,
 };
 
 impl AsyncioFuture {
@@ -21,7 +22,7 @@ impl AsyncioFuture {
             state.cancel_requested = true;
             (state.task.clone(), mem::replace(&mut state.cancel_message, message))
         };
-        let Some(task) = task else { return true };
+        let Some(task) = task.filter(|_| this.get().process.is_current()) else { return true };
         let (stage, time) = match task.tell() {
             Some(grace) => (Stage::CleanUp, grace),
             None => {
@@ -29,7 +30,7 @@ impl AsyncioFuture {
                 (Stage::Drop, CANCELLATION_BOUND)
             }
         };
-        // On a closed loop there are no timers, and nobody waits.
+        // On a closed loop there are no timers, and nobody waits; nor at the end of the interpreter.
         let _ = Deadline::set(this, stage, time);
         true
     }
@@ -58,6 +59,7 @@ enum Stage {
 impl Deadline {
     fn set(future: &Bound<'_, Object<AsyncioFuture>>, stage: Stage, time: Duration) -> PyResult<()> {
         let py = future.py();
+        let _pass = lifecycle::admit(py)?;
         let deadline = Bound::new(py, Self { future: future.clone().unbind(), stage })?;
         let event_loop = future.get().event_loop.bind(py);
         let timer = event_loop.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), deadline))?;
@@ -72,6 +74,7 @@ impl Deadline {
 #[pymethods]
 impl Deadline {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let Ok(_pass) = lifecycle::admit(py) else { return Ok(()) };
         let future = self.future.bind(py);
         let task = future.get().state.lock().task.clone();
         match (self.stage, task) {

@@ -27,10 +27,11 @@ use pyo3::{
 use self::wakeup::is_task_wakeup;
 use crate::{
     class::{self, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
-    context,
+    context, error,
     event_loop::{Delivery, InFlight, Resume},
+    lifecycle::Process,
     sync::Lock,
-    task::{Cancel, qualified_name},
+    task::{Cancel, name, qualified_name},
 };
 
 /// The contents of the Python object.
@@ -42,6 +43,8 @@ pub(crate) struct AsyncioFuture {
     blocking: AtomicBool,
     /// There is an exception that nobody has retrieved.
     log_traceback: AtomicBool,
+    /// Where what runs behind it runs.
+    process: Process,
     state: Lock<State>,
 }
 
@@ -98,6 +101,7 @@ impl AsyncioFuture {
             path: task.path(),
             blocking: AtomicBool::new(false),
             log_traceback: AtomicBool::new(false),
+            process: Process::current(),
             state: Lock::new(State {
                 outcome: Outcome::Pending,
                 first: None,
@@ -176,8 +180,9 @@ impl AsyncioFuture {
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
     pub(crate) fn abandon(&self, _: Python<'_>) {
         let task = self.state.lock().task.take();
-        if let Some(task) = task {
-            task.cancel();
+        match task {
+            Some(task) if self.process.is_current() => task.cancel(),
+            left_behind => mem::forget(left_behind),
         }
     }
 
@@ -216,6 +221,9 @@ impl AsyncioFuture {
         let (py, future) = (this.py(), this.get());
         if future.is_done() {
             return future.take_result(py).map(Sent::Return);
+        }
+        if !future.process.is_current() {
+            return Err(error::forked(&format!("the Rust future '{}'", name(future.path))));
         }
         if future.blocking.swap(true, Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err("await wasn't used with future"));

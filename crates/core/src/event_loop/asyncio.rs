@@ -143,6 +143,15 @@ impl Waker {
         }
     }
 
+    /// Closes what a forked child has of it. The handle must not be used after that, nor dropped.
+    pub(super) fn close_copy(&self) {
+        match self {
+            #[cfg(unix)]
+            Self::Descriptor(descriptor) => descriptor.close_copy(),
+            Self::Helper(_) => {}
+        }
+    }
+
     /// Has the loop come again, if it is run before the drain has finished, or the drain does not finish.
     pub(super) fn again(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         match self {
@@ -164,7 +173,11 @@ pub(super) fn call_drain(event_loop: &Bound<'_, PyAny>, schedule: &str) -> PyRes
 
 #[cfg(unix)]
 mod descriptor {
-    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::{
+        iter,
+        os::fd::{AsRawFd, OwnedFd},
+        sync::atomic::{AtomicBool, Ordering},
+    };
 
     /// A descriptor that is readable from `signal` to `clear`.
     ///
@@ -175,13 +188,19 @@ mod descriptor {
         read: OwnedFd,
         /// `None` where one descriptor serves for both.
         write: Option<OwnedFd>,
+        /// This is a forked child, which has closed its copies.
+        copy_closed: AtomicBool,
     }
 
     impl Descriptor {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         pub(super) fn new() -> std::io::Result<Self> {
             use rustix::event::{EventfdFlags, eventfd};
-            Ok(Self { read: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?, write: None })
+            Ok(Self {
+                read: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+                write: None,
+                copy_closed: AtomicBool::new(false),
+            })
         }
 
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -191,7 +210,18 @@ mod descriptor {
                 rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
                 rustix::io::ioctl_fionbio(end, true)?;
             }
-            Ok(Self { read, write: Some(write) })
+            Ok(Self { read, write: Some(write), copy_closed: AtomicBool::new(false) })
+        }
+
+        /// In a forked child, of a descriptor that is never dropped there: the parent's selector is left alone.
+        pub(super) fn close_copy(&self) {
+            if self.copy_closed.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            for descriptor in iter::once(&self.read).chain(&self.write) {
+                // SAFETY: nobody uses it any more: the handle is left behind, and its owner is never dropped.
+                unsafe { rustix::io::close(descriptor.as_raw_fd()) };
+            }
         }
 
         pub(super) fn number(&self) -> i32 {

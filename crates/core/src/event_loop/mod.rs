@@ -9,7 +9,11 @@ mod helper;
 mod mailbox;
 mod primitives;
 
-use std::{cell::RefCell, fmt, mem, sync::Arc};
+use std::{
+    cell::RefCell,
+    fmt, mem,
+    sync::{Arc, Weak},
+};
 
 use pyo3::{
     exceptions::{PyKeyboardInterrupt, PySystemExit},
@@ -31,6 +35,7 @@ use crate::{
     class::{Get, Object},
     error,
     future::Call,
+    lifecycle::{self, PerProcess, Process},
     sync::Lock,
 };
 
@@ -47,6 +52,8 @@ pub(crate) struct EventLoop {
     object: Py<PyWeakrefReference>,
     /// To compare with the running loop. While the mailbox is open no other loop can have this address.
     address: usize,
+    /// Where it runs. In a forked child nothing of this is touched.
+    process: Process,
 }
 
 /// Something that ends on the loop's thread, or with the loop.
@@ -86,7 +93,7 @@ impl EventLoop {
         let Some(object) = asyncio::running_loop(py)? else { return Ok(None) };
         let address = object.as_ptr() as usize;
         let known = RUNNING.with_borrow(|known| match known {
-            Some(handle) if handle.address == address && !handle.mailbox.is_closed() => Some(Arc::clone(handle)),
+            Some(handle) if handle.address == address && handle.is_open() => Some(Arc::clone(handle)),
             _ => None,
         });
         if known.is_some() {
@@ -101,8 +108,14 @@ impl EventLoop {
     /// The handle of any loop, made on first use. The loop must not be running in another thread then.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
         match Drain::of(object)? {
-            Some(drain) if !drain.get().0.mailbox.is_closed() => Ok(Arc::clone(&drain.get().0)),
-            _ => asyncio::adopt(object),
+            Some(drain) if drain.get().0.is_left_behind() => Err(error::forked("the event loop")),
+            Some(drain) if drain.get().0.is_open() => Ok(Arc::clone(&drain.get().0)),
+            _ => {
+                lifecycle::install(object.py())?;
+                let handle = asyncio::adopt(object)?;
+                remember(&handle);
+                Ok(handle)
+            }
         }
     }
 
@@ -114,7 +127,17 @@ impl EventLoop {
             waker,
             object: PyWeakrefReference::new(object)?.unbind(),
             address: object.as_ptr() as usize,
+            process: Process::current(),
         }))
+    }
+
+    fn is_open(&self) -> bool {
+        !self.mailbox.is_closed() && !self.is_left_behind()
+    }
+
+    /// Whether it is that of a process that has forked this one.
+    pub(crate) fn is_left_behind(&self) -> bool {
+        !self.process.is_current()
     }
 
     /// The Python event loop.
@@ -125,8 +148,11 @@ impl EventLoop {
 
     /// Sends a letter to the loop's thread, from any thread, attached or not.
     ///
-    /// If the loop is closed, the letter is refused at once.
+    /// If the loop is closed, or is that of a process that has forked this one, the letter is refused at once.
     pub(crate) fn post<L: Letter>(self: &Arc<Self>, letter: Arc<Envelope<L>>) {
+        if self.is_left_behind() {
+            return L::refuse(letter);
+        }
         match self.mailbox.post(letter) {
             Posted::MustWake => self.waker.wake(self),
             Posted::Queued => {}
@@ -144,6 +170,14 @@ impl EventLoop {
 
     /// Delivers what is in the mailbox now; what comes meanwhile waits for the loop's next turn.
     fn drain(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
+        if self.is_left_behind() {
+            return Ok(());
+        }
+        let Ok(_pass) = lifecycle::admit(py) else {
+            // The interpreter is ending. Nothing is delivered any more, nor shall the loop come here for ever.
+            self.waker.quiet();
+            return Ok(());
+        };
         let object = self.object(py)?;
         let delivery = Delivery { py, event_loop: self, resume: asyncio::resume(&object)? };
         {
@@ -174,10 +208,14 @@ impl EventLoop {
     }
 
     /// The loop is gone: nothing is delivered any more, and what is in flight ends.
-    fn close(&self, py: Python<'_>) {
+    fn close(self: &Arc<Self>, py: Python<'_>) {
+        if self.is_left_behind() {
+            // The tasks and wakers in here are those of threads that this process does not have.
+            mem::forget(Arc::clone(self));
+            return;
+        }
         // The cache would keep the descriptor until another loop runs in this thread.
-        let cached =
-            RUNNING.try_with(|running| running.borrow_mut().take_if(|handle| std::ptr::eq(Arc::as_ptr(handle), self)));
+        let cached = RUNNING.try_with(|running| running.borrow_mut().take_if(|handle| Arc::ptr_eq(handle, self)));
         let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(), Batch::empty())];
         let in_flight = mem::take(&mut *self.in_flight.lock());
         for (_, item) in in_flight {
@@ -199,6 +237,25 @@ impl fmt::Debug for EventLoop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventLoop").field("closed", &self.mailbox.is_closed()).finish_non_exhaustive()
     }
+}
+
+/// The handles of this process, as far as they are still there.
+static HANDLES: PerProcess<Lock<Vec<Weak<EventLoop>>>> = PerProcess::new(|parents| {
+    // The parent's threads added to it attached to Python, as was the thread that forked.
+    if let Some(parents) = parents.and_then(Lock::try_lock) {
+        for handle in parents.iter().filter_map(Weak::upgrade) {
+            handle.waker.close_copy();
+            // It is never dropped here.
+            mem::forget(handle);
+        }
+    }
+    Lock::new(Vec::new())
+});
+
+fn remember(handle: &Arc<EventLoop>) {
+    let mut handles = HANDLES.get().lock();
+    handles.retain(|handle| handle.strong_count() > 0);
+    handles.push(Arc::downgrade(handle));
 }
 
 /// Tells the loop's exception handler about an error that nobody else will see.

@@ -323,7 +323,9 @@ impl Letter for Call {
     }
 
     fn refuse(envelope: Arc<Envelope<Self>>) {
-        envelope.letter.end(|| Err(error::event_loop_closed()));
+        let left_behind = envelope.letter.locals.handle().is_left_behind();
+        let error = || if left_behind { error::forked("the event loop") } else { error::event_loop_closed() };
+        envelope.letter.end(|| Err(error()));
     }
 }
 
@@ -337,6 +339,9 @@ struct Done(Arc<Envelope<Call>>);
 impl Done {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
         let call = &self.0.letter;
+        if call.locals.handle().is_left_behind() {
+            return;
+        }
         let mut wanted = false;
         let key = call.end(|| {
             wanted = true;
@@ -353,6 +358,11 @@ impl Done {
 
 impl Drop for Done {
     fn drop(&mut self) {
+        if self.0.letter.locals.handle().is_left_behind() {
+            // Its waker is that of a runtime that this process does not have.
+            mem::forget(Arc::clone(&self.0));
+            return;
+        }
         self.0.letter.end(|| Err(error::event_loop_closed()));
     }
 }

@@ -1,0 +1,252 @@
+//! The end of the interpreter, and forks.
+//!
+//! When the interpreter ends, it ends the threads that attach to it: on most versions by unwinding them, which Rust
+//! code does not survive.
+//! A runtime's worker attaches when the user's future does, and a daemon thread whose event loop is inside a drain has
+//! our frames above Python's.
+//! So a hook of `atexit` closes a [`Gate`](gate::Gate) that every poll and every drain goes through, and waits until
+//! all are out; from then on nothing is polled, and a thread that comes to the gate stays there.
+
+mod gate;
+mod primitives;
+mod process;
+
+use std::{
+    cell::Cell,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::{
+        Condvar, Mutex, Once, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    thread,
+    time::{Duration, Instant},
+};
+
+use pyo3::{ffi, intern, prelude::*};
+
+use self::gate::{Counter, Gate};
+pub use self::process::{PerProcess, Process};
+use crate::error;
+
+/// How long the end of the interpreter waits for polls and drains that are under way.
+const EXIT_BOUND: Duration = Duration::from_secs(5);
+
+/// Each thread has one of the gate's counters for good.
+const COUNTERS: usize = 16;
+
+static GATE: Gate<COUNTERS> = Gate([const { Counter(AtomicUsize::new(0)) }; COUNTERS]);
+
+/// Where the end of the interpreter waits for those who are in.
+static OUT: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+
+/// Python's number of its main thread, once it is known.
+static MAIN_THREAD: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static THREAD: Thread = const {
+        Thread { depth: Cell::new(0), counter: Cell::new(usize::MAX), role: Cell::new(Role::Unknown) }
+    };
+}
+
+/// What a thread is to the gate.
+struct Thread {
+    /// How many passes it has; but for the first they cost nothing.
+    depth: Cell<usize>,
+    /// The index of its counter, once it has one.
+    counter: Cell<usize>,
+    role: Cell<Role>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Unknown,
+    /// The thread that ends the interpreter, and so is not ended by it.
+    Main,
+    Other,
+}
+
+/// The right to touch Python, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    /// What it is counted by: nothing if this thread has another pass, or is the main thread.
+    counted: Option<(usize, Process)>,
+    /// It is this thread's.
+    _thread: PhantomData<*mut ()>,
+}
+
+/// Asks for a pass, on any thread; `None` when the interpreter is ending.
+pub(crate) fn enter() -> Option<Pass> {
+    THREAD.with(|thread| {
+        if thread.depth.get() > 0 {
+            return Some(thread.pass(None));
+        }
+        let counter = thread.counter();
+        if GATE.enter(counter) {
+            return Some(thread.pass(Some((counter, Process::current()))));
+        }
+        // For a moment we were counted.
+        tell_who_waits();
+        None
+    })
+}
+
+/// Asks for a pass on a thread that is attached. When the interpreter is ending, a thread that it would end waits for
+/// that here.
+///
+/// # Errors
+///
+/// `RuntimeError` on the main thread, when the interpreter is ending.
+pub(crate) fn admit(py: Python<'_>) -> PyResult<Pass> {
+    THREAD.with(|thread| {
+        if thread.depth.get() > 0 {
+            return Ok(thread.pass(None));
+        }
+        if thread.is_main(py)? {
+            return if GATE.is_closed() { Err(error::interpreter_ending()) } else { Ok(thread.pass(None)) };
+        }
+        if let Some(pass) = enter() {
+            return Ok(pass);
+        }
+        py.detach::<(), _>(|| park());
+        unreachable!("it stays there")
+    })
+}
+
+/// Asks for a pass on a thread that is not attached and is about to attach; when the interpreter is ending, the thread
+/// does not come back. The thread that ends it needs no pass any more.
+pub(crate) fn enter_or_park() -> Option<Pass> {
+    let pass = enter();
+    if pass.is_none() && THREAD.with(|thread| thread.role.get() != Role::Main) {
+        park();
+    }
+    pass
+}
+
+/// The rest of this thread's life, when the interpreter is ending. It must not be attached.
+fn park() -> ! {
+    loop {
+        thread::park();
+    }
+}
+
+impl Thread {
+    fn pass(&self, counted: Option<(usize, Process)>) -> Pass {
+        self.depth.set(self.depth.get() + 1);
+        Pass { counted, _thread: PhantomData }
+    }
+
+    fn counter(&self) -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+        let counter = self.counter.get();
+        if counter != usize::MAX {
+            return counter;
+        }
+        let counter = NEXT.fetch_add(1, Ordering::Relaxed) % COUNTERS;
+        self.counter.set(counter);
+        counter
+    }
+
+    fn is_main(&self, py: Python<'_>) -> PyResult<bool> {
+        if self.role.get() == Role::Unknown {
+            // SAFETY: it may be called on any thread.
+            let this = unsafe { ffi::PyThread_get_thread_ident() };
+            self.role.set(if this as usize == main_thread(py)? { Role::Main } else { Role::Other });
+        }
+        Ok(self.role.get() == Role::Main)
+    }
+}
+
+fn main_thread(py: Python<'_>) -> PyResult<usize> {
+    let known = MAIN_THREAD.load(Ordering::Relaxed);
+    if known != 0 {
+        return Ok(known);
+    }
+    let main = py.import(intern!(py, "threading"))?.call_method0(intern!(py, "main_thread"))?;
+    let number = main.getattr(intern!(py, "ident"))?.extract()?;
+    MAIN_THREAD.store(number, Ordering::Relaxed);
+    Ok(number)
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        THREAD.with(|thread| thread.depth.set(thread.depth.get() - 1));
+        // After a fork the counters have forgotten it.
+        let Some((counter, process)) = self.counted else { return };
+        if process.is_current() && GATE.leave(counter) {
+            tell_who_waits();
+        }
+    }
+}
+
+fn tell_who_waits() {
+    let _waiting = OUT.0.lock().unwrap_or_else(PoisonError::into_inner);
+    OUT.1.notify_all();
+}
+
+pin_project_lite::pin_project! {
+    /// A future that is polled only as long as Python may be touched.
+    pub(crate) struct Admitted<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F> Admitted<F> {
+    pub(crate) fn new(future: F) -> Self {
+        Self { future }
+    }
+}
+
+impl<F: Future> Future for Admitted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(_pass) = enter() else { return Poll::Pending };
+        self.project().future.poll(cx)
+    }
+}
+
+/// Has the interpreter tell us of its end, from the first use of the bridge on.
+///
+/// Python calls what is registered last first: what an application registers later still finds the bridge working.
+pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    static INSTALLED: Once = Once::new();
+
+    if INSTALLED.is_completed() {
+        return Ok(());
+    }
+    let hook = Bound::new(py, Hook)?;
+    py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (hook,))?;
+    // Two threads may have come here at once: to be told twice does no harm.
+    INSTALLED.call_once(|| ());
+    Ok(())
+}
+
+/// What Python calls before it ends.
+#[pyclass(frozen, module = "pyo3_await")]
+struct Hook;
+
+#[pymethods]
+impl Hook {
+    fn __call__(&self, py: Python<'_>) {
+        // If an application ends its exit functions early, on whichever thread, that thread goes on.
+        THREAD.with(|thread| thread.role.set(Role::Main));
+        GATE.close();
+        // Those who are in may have to attach before they come out.
+        py.detach(|| wait_for_all_out(EXIT_BOUND));
+    }
+}
+
+/// Waits until nobody is in, or the time is over.
+fn wait_for_all_out(bound: Duration) {
+    let deadline = Instant::now() + bound;
+    let mut waiting = OUT.0.lock().unwrap_or_else(PoisonError::into_inner);
+    while GATE.inside() > 0 {
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
+        waiting = OUT.1.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}

@@ -1,0 +1,125 @@
+//! Processes that fork.
+//!
+//! A forked child has the memory of its parent and none of its threads.
+//! Whatever a thread was to do there is never done, and a lock that a thread held is never released.
+//! So nothing that belongs to the parent's threads is used in the child: it is told apart, and left as it is.
+
+use std::{
+    fmt, ptr,
+    sync::{
+        Once,
+        atomic::{AtomicPtr, AtomicU32, Ordering},
+    },
+};
+
+/// How many forks there were on the way from the first process to this one.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// A process, as told apart from those that it forks and from that which forked it.
+///
+/// To compare costs one load: no system call is made.
+/// A fork is noticed by a handler of the C library's, which sees those that Python makes and those of any other code;
+/// a process that is made by the bare system call `clone` is not noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process(u32);
+
+impl Process {
+    /// The process that runs.
+    #[must_use]
+    pub fn current() -> Self {
+        watch();
+        Self(FORKS.load(Ordering::Relaxed))
+    }
+
+    /// Whether this is the process that runs; if not, that has forked since.
+    #[must_use]
+    pub fn is_current(self) -> bool {
+        self.0 == FORKS.load(Ordering::Relaxed)
+    }
+}
+
+/// Has the C library call us in each forked child.
+#[cfg(unix)]
+fn watch() {
+    unsafe extern "C" fn forked() {
+        // Nothing but atomic operations: other threads' locks may be held for ever.
+        FORKS.fetch_add(1, Ordering::Relaxed);
+        super::GATE.reopen();
+    }
+
+    static WATCHED: Once = Once::new();
+
+    if !WATCHED.is_completed() {
+        WATCHED.call_once(|| {
+            // SAFETY: the handler may be called at any time, and is never unloaded: Python keeps its extensions.
+            let error = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+            assert_eq!(error, 0, "there is memory for one handler");
+        });
+    }
+}
+
+/// There is no fork.
+#[cfg(not(unix))]
+fn watch() {}
+
+/// A static value that each process has for itself.
+///
+/// A forked child makes its own on first use; that of its parent is left as it is and never dropped, since threads that
+/// the child does not have may hold its locks, or be what it refers to.
+///
+/// ```
+/// use std::sync::Mutex;
+/// use pyo3_await::PerProcess;
+///
+/// static RUNTIME: PerProcess<Mutex<Option<String>>> = PerProcess::new(|_parents| Mutex::new(None));
+///
+/// RUNTIME.get().lock().unwrap().get_or_insert_with(|| "started".to_owned());
+/// ```
+pub struct PerProcess<T: 'static> {
+    current: AtomicPtr<Owned<T>>,
+    new: fn(Option<&'static T>) -> T,
+}
+
+struct Owned<T> {
+    process: Process,
+    value: T,
+}
+
+impl<T: Send + Sync> PerProcess<T> {
+    /// A value that `new` makes on first use, in each process.
+    ///
+    /// In a forked child it is given the value of the process that forked it, if that had one.
+    /// It must not wait for a lock in there, but may try one.
+    pub const fn new(new: fn(Option<&'static T>) -> T) -> Self {
+        Self { current: AtomicPtr::new(ptr::null_mut()), new }
+    }
+
+    /// The value of this process.
+    pub fn get(&self) -> &'static T {
+        let process = Process::current();
+        let mut found = self.current.load(Ordering::Acquire);
+        loop {
+            // SAFETY: what is in there was leaked by this function, and is never freed.
+            let owned = unsafe { found.as_ref() };
+            if let Some(owned) = owned.filter(|owned| owned.process == process) {
+                return &owned.value;
+            }
+            let value = (self.new)(owned.map(|owned| &owned.value));
+            let mine = Box::into_raw(Box::new(Owned { process, value }));
+            match self.current.compare_exchange(found, mine, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => found = mine,
+                Err(other) => {
+                    // SAFETY: nobody else has seen it.
+                    drop(unsafe { Box::from_raw(mine) });
+                    found = other;
+                }
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for PerProcess<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerProcess").finish_non_exhaustive()
+    }
+}
