@@ -3,6 +3,7 @@
 use xshell::{Cmd, cmd};
 
 use crate::{
+    bench,
     error::Result,
     process::{Output, Runner},
     python::Python,
@@ -34,9 +35,12 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python) -> Re
 
     let mut report = Report::default();
     report.step("format", || passes(cmd!(shell, "cargo fmt --all --check")))?;
+    let bench = workspace.existing(bench::MANIFEST)?;
+    report.step("format, benchmark", || passes(cmd!(shell, "cargo fmt --manifest-path {bench} --check")))?;
     report.step("lints", || {
         passes(cmd!(shell, "cargo clippy --workspace --all-targets --all-features -- -D warnings"))
     })?;
+    report.step("lints, benchmark", || passes(cmd!(shell, "cargo clippy --manifest-path {bench} -- -D warnings")))?;
     report.step("lints, stable ABI", || {
         passes(cmd!(shell, "cargo clippy --package pyo3-await-tokio --features pyo3/abi3-py310 -- -D warnings"))
     })?;

@@ -6,7 +6,7 @@ use crate::{
     error::Result,
     process::{Output, Runner},
     python::Python,
-    venv,
+    venv::{self, Venv},
     workspace::Workspace,
 };
 
@@ -14,7 +14,7 @@ use crate::{
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python) -> Result<bool> {
     let manifest = workspace.existing("docs/examples/demo/Cargo.toml")?;
     let script = workspace.existing("docs/examples/demo/demo.py")?;
-    let venv = venv::ensure(workspace, runner, python)?;
+    let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
 
     let shell = workspace.shell_for_maturin(python, &venv)?;
     runner

@@ -1,5 +1,6 @@
-//! The commands of this repository: `cargo xtask demo`, `cargo xtask test`, `cargo xtask check`.
+//! The commands of this repository: `cargo xtask demo`, `test`, `check` and `bench`.
 
+mod bench;
 mod check;
 mod counts;
 mod demo;
@@ -46,6 +47,8 @@ enum Command {
     Test(test::Options),
     /// Run everything that judges the code without running it: format, lints, docs, tidy.
     Check,
+    /// Measure this library beside its peers and pure Python, in one process and in turns.
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +73,7 @@ fn run(arguments: Arguments) -> Result<bool, Stop> {
         Command::Demo => demo::run(&workspace, &runner, &python),
         Command::Test(options) => test::run(&workspace, &runner, &python, &options),
         Command::Check => check::run(&workspace, &runner, &python),
+        Command::Bench(options) => bench::run(&workspace, &runner, &python, &options),
     }
 }
 

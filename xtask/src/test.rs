@@ -11,7 +11,7 @@ use crate::{
     process::{Ending, Finished, Output, Runner},
     python::Python,
     report::{Outcome, Report},
-    venv,
+    venv::{self, Venv},
     workspace::Workspace,
 };
 
@@ -45,7 +45,7 @@ enum EventLoop {
 
 /// Runs the tests, and says whether all passed.
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options) -> Result<bool> {
-    let venv = venv::ensure(workspace, runner, python)?;
+    let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
     let shell = workspace.shell_in(python, &venv)?;
     let filtered = options.filter.is_some() || !options.extra.is_empty();
     let libtest = |command: Cmd<'_>| -> Result<Outcome> {

@@ -1,4 +1,4 @@
-//! The venv with what the tests and the demo need, at the pinned versions.
+//! The venvs with what the commands need, at the pinned versions.
 
 use std::{
     fs,
@@ -16,8 +16,31 @@ use crate::{
     workspace::Workspace,
 };
 
-/// What is installed, at which versions.
-const REQUIREMENTS: &str = "pytests/requirements.txt";
+/// What a venv is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Venv {
+    /// The tests, the demo and the benchmark.
+    Tests,
+    /// Drawing figures. Nobody else needs what that takes.
+    Plot,
+}
+
+impl Venv {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Tests => "venv",
+            Self::Plot => "venv-plot",
+        }
+    }
+
+    /// What is installed, at which versions.
+    fn requirements(self) -> &'static str {
+        match self {
+            Self::Tests => "pytests/requirements.txt",
+            Self::Plot => "pytests/bench/requirements.txt",
+        }
+    }
+}
 
 /// In the venv: what it was made from. It is written last, so that a venv without it is one that was not finished.
 const STAMP: &str = "made-from.txt";
@@ -27,9 +50,9 @@ const STAMP: &str = "made-from.txt";
 /// # Errors
 ///
 /// When the interpreter cannot make a venv, or pip cannot install the requirements; pip has then said why.
-pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python) -> Result<PathBuf> {
-    let venv = workspace.venv(python);
-    let requirements = workspace.existing(REQUIREMENTS)?;
+pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python, kind: Venv) -> Result<PathBuf> {
+    let venv = workspace.venv(python, kind.prefix());
+    let requirements = workspace.existing(kind.requirements())?;
     let shell = workspace.shell(python)?;
     let stamp = stamp(python, &shell.read_file(requirements)?);
     if is_current(&venv, &stamp) {
@@ -50,7 +73,7 @@ pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python) ->
     if !installed.success() {
         let ending = installed.ending;
         return Err(Stop::Failed(format!(
-            "installing {REQUIREMENTS}: {ending}; pip has said why, above: see that it reaches its package index"
+            "installing {requirements}: {ending}; pip has said why, above: see that it reaches its package index"
         )));
     }
     shell.write_file(venv.join(STAMP), stamp)?;

@@ -41,8 +41,8 @@ impl Workspace {
         Ok(Self { root, target })
     }
 
-    pub(crate) fn venv(&self, python: &Python) -> PathBuf {
-        self.target.join(format!("venv-{}", python.tag))
+    pub(crate) fn venv(&self, python: &Python, prefix: &str) -> PathBuf {
+        self.target.join(format!("{prefix}-{}", python.tag))
     }
 
     /// The build folder of all that embeds or is checked against `python`.

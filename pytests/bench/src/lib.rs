@@ -1,0 +1,64 @@
+//! What `cargo xtask bench` measures: the same small futures, run by each contender in its own way.
+//!
+//! The module has a submodule for each contender, and each of those has the same functions, as far as it can.
+
+mod floor;
+mod futures;
+mod native;
+mod ours;
+mod peer;
+
+use std::sync::OnceLock;
+
+use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use pyo3_await_tokio::Tokio;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// The one tokio runtime, which all contenders use.
+static TOKIO: OnceLock<Runtime> = OnceLock::new();
+
+#[pymodule]
+fn contenders(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(start_tokio, module)?)?;
+    module.add_function(wrap_pyfunction!(release, module)?)?;
+    ours::add_to(module)?;
+    peer::add_to(module)?;
+    native::add_to(module)?;
+    floor::add_to(module)
+}
+
+/// Starts tokio, with as many worker threads, or with tokio's own choice. To be called once, before anything else.
+#[pyfunction]
+#[pyo3(signature = (workers=None))]
+fn start_tokio(workers: Option<usize>) -> PyResult<()> {
+    let mut builder = Builder::new_multi_thread();
+    builder.enable_all();
+    if let Some(workers) = workers {
+        builder.worker_threads(workers);
+    }
+    let runtime = TOKIO.get_or_init(|| builder.build().expect("the benchmark's runtime starts"));
+    Tokio::new(runtime.handle().clone()).set_default()?;
+    pyo3_async_runtimes::tokio::init_with_runtime(runtime)
+        .map_err(|()| PyRuntimeError::new_err("the peer has a runtime already"))
+}
+
+/// Ends all that is pending.
+#[pyfunction]
+fn release() {
+    futures::release();
+}
+
+fn tokio() -> &'static Handle {
+    TOKIO.get().expect("`start_tokio` was called").handle()
+}
+
+/// A submodule for one contender.
+fn submodule(
+    parent: &Bound<'_, PyModule>,
+    name: &str,
+    fill: impl FnOnce(&Bound<'_, PyModule>) -> PyResult<()>,
+) -> PyResult<()> {
+    let module = PyModule::new(parent.py(), name)?;
+    fill(&module)?;
+    parent.add_submodule(&module)
+}

@@ -1,0 +1,221 @@
+//! `cargo xtask bench`: this library beside its peers and pure Python, in one process and in turns.
+
+mod instructions;
+mod record;
+mod table;
+
+use std::{fs, path::PathBuf};
+
+use clap::{Args, ValueEnum};
+use xshell::cmd;
+
+use crate::{
+    error::{Result, Stop},
+    process::{Output, Runner},
+    python::Python,
+    report,
+    venv::{self, Venv},
+    workspace::Workspace,
+};
+use record::Run;
+
+/// The extension module that is measured, and its driver in Python.
+pub(crate) const MANIFEST: &str = "pytests/bench/Cargo.toml";
+const DRIVER: &str = "pytests/bench/driver";
+
+/// What is measured, and how.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// This workload only, such as W2c; may be given more than once.
+    #[arg(long, value_name = "NAME")]
+    workload: Vec<String>,
+
+    /// This library on this Rust runtime; may be given more than once [default: tokio].
+    #[arg(long, value_enum)]
+    runtime: Vec<Runtime>,
+
+    /// Under this event loop only.
+    #[arg(long, value_enum)]
+    event_loop: Option<EventLoop>,
+
+    /// Pinned to one core, or free to use all; both if not given.
+    #[arg(long, value_enum)]
+    cores: Option<Cores>,
+
+    /// A look that takes a minute or two: few and short repetitions.
+    #[arg(long)]
+    quick: bool,
+
+    /// The cost of one item as the work grows, instead of the workloads.
+    #[arg(long, conflicts_with = "workload")]
+    scale: bool,
+
+    /// Count the instructions of the hot paths under valgrind, instead, and compare them with the table in the
+    /// repository.
+    #[arg(long, conflicts_with_all = ["workload", "scale", "json", "plot"])]
+    instructions: bool,
+
+    /// Write the table of instructions anew.
+    #[arg(long, requires = "instructions")]
+    update: bool,
+
+    /// Write all samples to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Draw the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Runtime {
+    Tokio,
+    AsyncStd,
+    Smol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EventLoop {
+    Asyncio,
+    Uvloop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Cores {
+    One,
+    All,
+}
+
+/// Measures, and shows what came of it. True unless a path takes more instructions than it should.
+pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options) -> Result<bool> {
+    let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
+    let manifest = workspace.existing(MANIFEST)?;
+    let driver = workspace.existing(DRIVER)?;
+    let shell = workspace.shell_for_maturin(python, &venv)?;
+    runner
+        .run(cmd!(shell, "maturin develop --release --manifest-path {manifest}"), Output::Inherit)?
+        .expect("building the benchmark's extension module")?;
+
+    let shell = workspace.shell_in(python, &venv)?;
+    if options.instructions {
+        return instructions::run(&shell, runner, python, driver, options.update);
+    }
+    let mut runs = Vec::new();
+    for event_loop in options.event_loops() {
+        for cores in options.cores() {
+            let (event_loop, cores) = (name(event_loop), name(cores));
+            report::progress(&format!("\n==> {event_loop}, cores: {cores}"));
+            let arguments = options.of_driver();
+            let command = cmd!(shell, "python {driver} --event-loop {event_loop} --cores {cores} {arguments...}");
+            let output = runner.run(command, Output::Capture)?.expect("the benchmark's driver")?;
+            let records = record::parse(&output).map_err(Stop::Failed)?;
+            let run = Run { python: python.version.clone(), event_loop, cores, records };
+            print!("{}", table::of(&run));
+            runs.push(run);
+        }
+    }
+    if runs.iter().all(|run| run.records.is_empty()) {
+        return Err(Stop::Failed(format!("there is no workload {}", options.workload.join(", "))));
+    }
+    write(workspace, runner, python, options, &runs)?;
+    Ok(true)
+}
+
+/// Writes the files that were asked for.
+fn write(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options, runs: &[Run]) -> Result<()> {
+    let text = record::to_json(runs);
+    let failed = |path: &PathBuf, error| Stop::Failed(format!("cannot write {}: {error}", path.display()));
+    if let Some(path) = &options.json {
+        fs::write(path, &text).map_err(|error| failed(path, error))?;
+    }
+    if let Some(path) = &options.plot {
+        let venv = venv::ensure(workspace, runner, python, Venv::Plot)?;
+        let shell = workspace.shell_in(python, &venv)?;
+        let folder = shell.create_temp_dir()?;
+        let samples = folder.path().join("samples.json");
+        shell.write_file(&samples, &text)?;
+        let script = workspace.existing("pytests/bench/plot.py")?;
+        let path = std::path::absolute(path).map_err(|error| failed(path, error))?;
+        runner.run(cmd!(shell, "python {script} {samples} {path}"), Output::Inherit)?.expect("drawing the figures")?;
+    }
+    Ok(())
+}
+
+impl Options {
+    fn event_loops(&self) -> Vec<EventLoop> {
+        self.event_loop.map_or_else(|| EventLoop::value_variants().to_vec(), |one| vec![one])
+    }
+
+    fn cores(&self) -> Vec<Cores> {
+        self.cores.map_or_else(|| Cores::value_variants().to_vec(), |one| vec![one])
+    }
+
+    fn of_driver(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        for workload in &self.workload {
+            arguments.extend(["--workload".to_owned(), workload.clone()]);
+        }
+        for runtime in &self.runtime {
+            arguments.extend(["--runtime".to_owned(), name(*runtime).replace('-', "_")]);
+        }
+        if self.quick {
+            arguments.extend(["--repetitions", "3", "--seconds", "0.005"].map(str::to_owned));
+        }
+        if self.scale {
+            arguments.push("--scale".to_owned());
+        }
+        arguments
+    }
+}
+
+/// As it is written on the command line.
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(line: &[&str]) -> Options {
+        Line::parse_from([&["bench"], line].concat()).options
+    }
+
+    #[test]
+    fn every_event_loop_and_both_ways_to_use_cores_unless_one_is_named() {
+        assert_eq!(options(&[]).event_loops(), [EventLoop::Asyncio, EventLoop::Uvloop]);
+        assert_eq!(options(&[]).cores(), [Cores::One, Cores::All]);
+        assert_eq!(options(&["--event-loop", "uvloop"]).event_loops(), [EventLoop::Uvloop]);
+        assert_eq!(options(&["--cores", "all"]).cores(), [Cores::All]);
+    }
+
+    #[test]
+    fn the_driver_is_told() {
+        assert!(options(&[]).of_driver().is_empty());
+        assert_eq!(
+            options(&["--workload", "W1", "--workload", "W2c"]).of_driver(),
+            ["--workload", "W1", "--workload", "W2c"]
+        );
+        assert_eq!(options(&["--runtime", "async-std"]).of_driver(), ["--runtime", "async_std"]);
+        assert_eq!(
+            options(&["--quick", "--scale"]).of_driver(),
+            ["--repetitions", "3", "--seconds", "0.005", "--scale"]
+        );
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for line in [["--scale", "--workload", "W1"].as_slice(), &["--update"], &["--instructions", "--scale"]] {
+            assert!(Line::try_parse_from([&["bench"], line].concat()).is_err(), "{line:?}");
+        }
+    }
+}
