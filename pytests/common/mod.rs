@@ -17,6 +17,7 @@ mod context;
 mod nesting;
 mod event_loops;
 mod interpreter;
+mod block_on;
 mod runtimes;
 mod scale;
 mod stress;

@@ -43,6 +43,10 @@ impl Runtime for AsyncStd {
         }
     }
 
+    fn is_in_task(&self) -> bool {
+        task::try_current().is_some()
+    }
+
     // The default `enter` does: timers and sockets register with a reactor that has a thread of its own and serves the
     // whole process, and look for nothing in the thread that polls them.
 }

@@ -86,6 +86,21 @@ pub(crate) fn interpreter_ending() -> PyErr {
     )
 }
 
+/// A thread that a Rust runtime needs was to wait for a future.
+pub(crate) fn would_block_the_runtime() -> PyErr {
+    PyRuntimeError::new_err(
+        "block_on was called by a task of the Rust runtime, whose thread it would block: await the future there instead",
+    )
+}
+
+/// A thread that an event loop needs was to wait for a future.
+pub(crate) fn would_block_the_event_loop() -> PyErr {
+    PyRuntimeError::new_err(
+        "block_on was called in a running event loop, which it would block: await into_coroutine(...) there instead, \
+         or call it in another thread, for instance by asyncio.to_thread(...)",
+    )
+}
+
 /// Something that belongs to the process that forked this one was to go on here.
 pub(crate) fn forked(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!(

@@ -15,6 +15,7 @@ mod asyncio_future;
 mod coroutine;
 mod future;
 mod run;
+mod block_on;
 #[cfg(feature = "macros")]
 mod entry;
 mod class;

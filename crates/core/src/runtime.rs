@@ -5,7 +5,7 @@ use std::future::Future;
 use pyo3::prelude::*;
 
 use crate::{
-    coroutine,
+    block_on, coroutine,
     lifecycle::Admitted,
     local, locals, run,
     task::{self, FirstPoll},
@@ -86,6 +86,13 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     /// A runtime that must drive its own I/O on the calling thread cannot lend it this way.
     fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
         f()
+    }
+
+    /// Whether the calling thread runs one of this runtime's tasks just now, so that it must not be blocked.
+    ///
+    /// The default says no. Of the tasks that were spawned by the bridge it knows by itself.
+    fn is_in_task(&self) -> bool {
+        false
     }
 }
 
@@ -207,6 +214,32 @@ pub trait RuntimeExt: Runtime {
         T: Send + 'static,
     {
         run::run(py, self, run::LoopKind::Policy, future)
+    }
+
+    /// Waits for a future in synchronous Python.
+    ///
+    /// The future is polled on the calling thread, detached from Python and inside [`Runtime::enter`]: other Python
+    /// threads run meanwhile. It needs no event loop, and has none: [`into_future`](crate::into_future) in it wants a
+    /// [`scope`](crate::scope) with the locals of a loop that runs in another thread.
+    ///
+    /// # Errors
+    ///
+    /// What the future returns as `Err`, and [`RustPanic`](crate::RustPanic) when it panics.
+    /// `RuntimeError` when it would block what the future may need: in a thread whose event loop runs, and in a task of
+    /// the Rust runtime. `RuntimeError` in exit functions that run after the bridge has been stopped.
+    ///
+    /// # Cancellation
+    ///
+    /// On the main thread signals are handled every 50 ms while it waits: when a handler raises, as Python's own for
+    /// Ctrl-C does, the future is dropped and the exception raised.
+    ///
+    /// When the interpreter ends while another thread waits here, that thread does not come back.
+    fn block_on<F, T>(&self, py: Python<'_>, future: F) -> PyResult<T>
+    where
+        F: Future<Output = PyResult<T>> + Send,
+        T: Send,
+    {
+        block_on::block_on(py, self, future)
     }
 
     /// Runs an event loop that the caller owns until `future` has ended.
@@ -353,6 +386,17 @@ macro_rules! adapter {
             T: ::core::marker::Send + 'static,
         {
             $crate::RuntimeExt::run(&current_runtime()?, py, future)
+        }
+
+        /// Waits for a future in synchronous Python, with the current runtime's context.
+        ///
+        /// See [`RuntimeExt::block_on`].
+        pub fn block_on<F, T>(py: $crate::private::Python<'_>, future: F) -> $crate::private::PyResult<T>
+        where
+            F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send,
+            T: ::core::marker::Send,
+        {
+            $crate::RuntimeExt::block_on(&current_runtime()?, py, future)
         }
 
         /// Runs an event loop that the caller owns until a future on the current runtime has ended.

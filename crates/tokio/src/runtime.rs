@@ -10,7 +10,10 @@ use std::{
 
 use pyo3::{PyErr, PyResult, exceptions::PyRuntimeError};
 use pyo3_await::{PerProcess, Process, Runtime};
-use tokio::runtime::{Builder, Handle, RuntimeFlavor};
+use tokio::{
+    runtime::{Builder, Handle, RuntimeFlavor},
+    task,
+};
 
 /// A tokio runtime, by its handle.
 ///
@@ -44,6 +47,10 @@ impl Runtime for Tokio {
     fn enter<T>(&self, f: impl FnOnce() -> T) -> T {
         let _entered = self.handle.enter();
         f()
+    }
+
+    fn is_in_task(&self) -> bool {
+        task::try_id().is_some()
     }
 }
 

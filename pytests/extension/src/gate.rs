@@ -104,6 +104,15 @@ impl Gate {
         })
     }
 
+    /// Waits, detached, until the gate opens.
+    fn block_on(&self, py: Python<'_>) -> PyResult<()> {
+        let opened = self.opened();
+        pyo3_await_tokio::block_on(py, async {
+            opened.await;
+            Ok(())
+        })
+    }
+
     /// An awaitable whose Rust future keeps its worker in one poll, until the gate opens.
     fn block<'py>(&self, py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
         let guard = self.guard();

@@ -239,6 +239,11 @@ impl fmt::Debug for EventLoop {
     }
 }
 
+/// Whether an event loop runs in this thread.
+pub(crate) fn is_running(py: Python<'_>) -> PyResult<bool> {
+    Ok(asyncio::running_loop(py)?.is_some())
+}
+
 /// The handles of this process, as far as they are still there.
 static HANDLES: PerProcess<Lock<Vec<Weak<EventLoop>>>> = PerProcess::new(|parents| {
     // The parent's threads added to it attached to Python, as was the thread that forked.

@@ -14,7 +14,6 @@ mod process;
 use std::{
     cell::Cell,
     future::Future,
-    marker::PhantomData,
     pin::Pin,
     sync::{
         Condvar, Mutex, Once, PoisonError,
@@ -68,13 +67,11 @@ enum Role {
     Other,
 }
 
-/// The right to touch Python, until it is dropped.
+/// The right to touch Python, until it is dropped, which must be on the same thread.
 #[derive(Debug)]
 pub(crate) struct Pass {
     /// What it is counted by: nothing if this thread has another pass, or is the main thread.
     counted: Option<(usize, Process)>,
-    /// It is this thread's.
-    _thread: PhantomData<*mut ()>,
 }
 
 /// Asks for a pass, on any thread; `None` when the interpreter is ending.
@@ -125,6 +122,16 @@ pub(crate) fn enter_or_park() -> Option<Pass> {
     pass
 }
 
+/// Whether this thread polls a Rust future of the bridge's, or delivers to an event loop.
+pub(crate) fn is_inside() -> bool {
+    THREAD.with(|thread| thread.depth.get() > 0)
+}
+
+/// Whether this thread is the one that Python runs signal handlers on.
+pub(crate) fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
+    THREAD.with(|thread| thread.is_main(py))
+}
+
 /// The rest of this thread's life, when the interpreter is ending. It must not be attached.
 fn park() -> ! {
     loop {
@@ -135,7 +142,7 @@ fn park() -> ! {
 impl Thread {
     fn pass(&self, counted: Option<(usize, Process)>) -> Pass {
         self.depth.set(self.depth.get() + 1);
-        Pass { counted, _thread: PhantomData }
+        Pass { counted }
     }
 
     fn counter(&self) -> usize {

@@ -19,7 +19,7 @@ use std::{
 
 use async_executor::Executor;
 use futures::{FutureExt as _, channel::oneshot};
-use futures_lite::future::block_on;
+use futures_lite::future;
 use pyo3::{PyResult, exceptions::PyRuntimeError};
 
 /// The bridge's runtime: somebody else's executor, as long as it is there.
@@ -71,7 +71,7 @@ impl Application {
         for _ in 0..threads.get() {
             let executor = Arc::clone(&executor);
             let stopped = stopped.clone();
-            thread::Builder::new().name(name.to_owned()).spawn(move || block_on(executor.run(stopped)))?;
+            thread::Builder::new().name(name.to_owned()).spawn(move || future::block_on(executor.run(stopped)))?;
         }
         Ok(Self { executor, _stop: stop })
     }
