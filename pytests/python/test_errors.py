@@ -294,8 +294,10 @@ async def test_a_runtime_that_is_shut_down(way):
     await asyncio.sleep(0)
     gate.wait_for_starts(1)
     runtime.shut_down()
-    message = "the Rust runtime dropped the future 'wait' before it had ended: was the runtime shut down?"
-    assert await outcome_of(future) == ("raised", RuntimeError, message)
+    kind, error, message = await outcome_of(future)
+    assert (kind, error) == ("raised", RuntimeError)
+    expected = "the Rust runtime dropped the future 'wait' before it had ended: was the runtime shut down"
+    assert message.startswith(expected)
     assert gate.dropped == 1
 
 
