@@ -7,7 +7,7 @@ import threading
 
 import bridge
 import pytest
-from support import coroutine_ways, in_task, outcome_of, spawned_ways, turns
+from support import in_task, outcome_of, turns
 
 since_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
 
@@ -81,10 +81,9 @@ async def test_a_future_is_cancelled_by_itself():
     assert not future.cancel()
 
 
-@coroutine_ways
-async def test_a_future_that_a_coroutine_waits_for_is_cancelled(way):
+async def test_a_future_that_a_coroutine_waits_for_is_cancelled():
     gate = bridge.Gate()
-    coroutine = gate.wait(way)
+    coroutine = gate.wait("coroutine")
     task = asyncio.create_task(coroutine)
     await asyncio.sleep(0)
     assert coroutine.cr_await.cancel("why")
@@ -96,16 +95,14 @@ async def test_a_future_that_a_coroutine_waits_for_is_cancelled(way):
 # When.
 
 
-@coroutine_ways
-async def test_before_the_task_has_started(way):
+async def test_before_the_task_has_started():
     gate = bridge.Gate()
-    task = asyncio.create_task(gate.wait(way))
+    task = asyncio.create_task(gate.wait("coroutine"))
     assert task.cancel()
     assert await outcome_of(task) == CANCELLED
     assert (gate.started, gate.dropped) == (0, 1)
 
 
-@pytest.mark.parametrize("way", ["coroutine", "future"])
 async def test_before_the_first_poll(way):
     gate = bridge.Gate()
     with Blocked() as blocked:
@@ -120,7 +117,6 @@ async def test_before_the_first_poll(way):
     await blocked.end()
 
 
-@spawned_ways
 async def test_while_it_completes(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.block(way))
@@ -132,7 +128,6 @@ async def test_while_it_completes(way):
     assert gate.dropped == 1
 
 
-@spawned_ways
 async def test_after_it_completed_and_before_that_was_delivered(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.wait(way, "the value"))
@@ -145,7 +140,6 @@ async def test_after_it_completed_and_before_that_was_delivered(way):
     assert future.cancelled()
 
 
-@spawned_ways
 async def test_an_error_on_its_way_is_not_lost(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.fail(way, ValueError("raised")))

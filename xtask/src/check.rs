@@ -37,6 +37,8 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python) -> Re
     report.step("format", || passes(cmd!(shell, "cargo fmt --all --check")))?;
     let bench = workspace.existing(bench::MANIFEST)?;
     report.step("format, benchmark", || passes(cmd!(shell, "cargo fmt --manifest-path {bench} --check")))?;
+    let peer = workspace.existing("pytests/peer/Cargo.toml")?;
+    report.step("format, control", || passes(cmd!(shell, "cargo fmt --manifest-path {peer} --check")))?;
     report.step("lints", || {
         passes(cmd!(shell, "cargo clippy --workspace --all-targets --all-features -- -D warnings"))
     })?;

@@ -1,4 +1,4 @@
-//! The commands of this repository: `cargo xtask demo`, `test`, `check` and `bench`.
+//! The commands of this repository: `cargo xtask demo`, `test`, `check`, `bench` and `stress`.
 
 mod bench;
 mod check;
@@ -8,6 +8,7 @@ mod error;
 mod process;
 mod python;
 mod report;
+mod stress;
 mod test;
 mod tidy;
 mod venv;
@@ -45,6 +46,9 @@ enum Command {
     Demo,
     /// Run all the tests: unit and doc tests, Rust integration tests, Python-driven tests.
     Test(test::Options),
+    /// Run many short processes, or the tests under a sanitizer, to see what happens once in a thousand.
+    #[command(subcommand)]
+    Stress(stress::Stress),
     /// Run everything that judges the code without running it: format, lints, docs, tidy.
     Check,
     /// Measure this library beside its peers and pure Python, in one process and in turns.
@@ -72,6 +76,7 @@ fn run(arguments: Arguments) -> Result<bool, Stop> {
     match arguments.command {
         Command::Demo => demo::run(&workspace, &runner, &python),
         Command::Test(options) => test::run(&workspace, &runner, &python, &options),
+        Command::Stress(stress) => stress::run(&workspace, &runner, &python, &stress),
         Command::Check => check::run(&workspace, &runner, &python),
         Command::Bench(options) => bench::run(&workspace, &runner, &python, &options),
     }

@@ -3,6 +3,7 @@
 mod watch;
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Command, ExitStatus, Stdio},
@@ -32,7 +33,7 @@ use crate::{
 /// exit, and maturin refuses to choose between a venv and a conda environment.
 const REMOVED: [&str; 4] = ["PYTHONHOME", "PYTHONPATH", "PYTHONUNBUFFERED", "CONDA_PREFIX"];
 
-/// Runs children, one at a time.
+/// Runs children. Its clones share what a signal does, and may run children at the same time.
 #[derive(Clone, Debug)]
 pub(crate) struct Runner {
     timeout: Duration,
@@ -44,13 +45,15 @@ pub(crate) struct Runner {
 /// Where a signal goes.
 #[derive(Debug, Default)]
 struct Interrupt {
-    /// The child that runs, if one does.
-    running: Option<Sender<Event>>,
+    /// The children that run, by the order of their start.
+    running: BTreeMap<u64, Sender<Event>>,
+    /// How many children have been started.
+    started: u64,
     /// The signal that came while a child ran. It stays: no further child is started.
     signal: Option<i32>,
 }
 
-/// What becomes of a child's standard output. Its standard error always goes where ours goes.
+/// What becomes of a child's standard output. Its standard error goes where ours goes, unless that is kept too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Output {
     /// It goes where ours goes.
@@ -59,6 +62,8 @@ pub(crate) enum Output {
     Tee,
     /// It is kept.
     Capture,
+    /// It is kept, and the standard error with it.
+    CaptureBoth,
 }
 
 /// How a child ended, and what it printed, if that was kept.
@@ -113,7 +118,7 @@ impl Runner {
         if let Some(signal) = lock(&self.interrupt).signal {
             return Err(Stop::Signal(signal));
         }
-        if output != Output::Capture {
+        if matches!(output, Output::Inherit | Output::Tee) {
             report::progress(&format!("$ {command}"));
         }
         let mut command = Command::from(command);
@@ -124,16 +129,28 @@ impl Runner {
         if output != Output::Inherit {
             command.stdout(Stdio::piped());
         }
+        if output == Output::CaptureBoth {
+            command.stderr(Stdio::piped());
+        }
 
         let (sender, events) = mpsc::channel();
-        lock(&self.interrupt).running = Some(sender.clone());
+        let number = lock(&self.interrupt).start(sender.clone());
         let finished = match command.spawn() {
             Ok(child) => Watch::new(self, child, sender, output).follow(&events),
             Err(error) => Finished { ending: Ending::Error(error), output: String::new() },
         };
         let mut interrupt = lock(&self.interrupt);
-        interrupt.running = None;
+        interrupt.running.remove(&number);
         interrupt.signal.map_or(Ok(finished), |signal| Err(Stop::Signal(signal)))
+    }
+}
+
+impl Interrupt {
+    /// Notes a child that is about to run, and gives its number.
+    fn start(&mut self, events: Sender<Event>) -> u64 {
+        self.started += 1;
+        self.running.insert(self.started, events);
+        self.started
     }
 }
 
@@ -172,9 +189,13 @@ impl fmt::Display for Ending {
 /// Tells what runs about a signal. Whether anything runs.
 fn deliver(interrupt: &Mutex<Interrupt>, signal: i32) -> bool {
     let mut interrupt = lock(interrupt);
-    let Some(running) = &interrupt.running else { return false };
-    // The child may have ended this instant; then `run` finds the signal as it returns.
-    drop(running.send(Event::Signal(signal)));
+    if interrupt.running.is_empty() {
+        return false;
+    }
+    for running in interrupt.running.values() {
+        // The child may have ended this instant; then `run` finds the signal as it returns.
+        drop(running.send(Event::Signal(signal)));
+    }
     interrupt.signal = Some(signal);
     true
 }

@@ -14,6 +14,11 @@ pub(crate) fn progress(line: &str) {
     drop(writeln!(io::stderr(), "{line}"));
 }
 
+/// Shows a result, on standard output.
+pub(crate) fn print(text: &str) {
+    drop(io::stdout().lock().write_all(text.as_bytes()));
+}
+
 /// What came of one step.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -52,7 +57,7 @@ impl Report {
 
     /// Prints the summary, and says whether all was well.
     pub(crate) fn close(&self) -> bool {
-        drop(io::stdout().lock().write_all(self.summary().as_bytes()));
+        print(&self.summary());
         self.all_passed()
     }
 

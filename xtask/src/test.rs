@@ -95,7 +95,7 @@ fn python_tests(
 }
 
 /// What came of a step that ended as `finished` and reported `counts`; a filter may leave it without any test.
-fn judge(finished: &Finished, mut counts: Counts, filtered: bool) -> Outcome {
+pub(crate) fn judge(finished: &Finished, mut counts: Counts, filtered: bool) -> Outcome {
     let mut complaints = Vec::new();
     let empty = counts.total() == 0;
     let nothing_to_run = empty && filtered && finished.exit_code() == Some(NO_TESTS_COLLECTED);

@@ -84,6 +84,13 @@ impl Workspace {
         Ok(shell)
     }
 
+    /// The same for tests with a sanitizer in them, which share nothing with other builds.
+    pub(crate) fn shell_for_sanitizer(&self, python: &Python, venv: &Path, name: &str) -> Result<Shell> {
+        let shell = self.shell_in(python, venv)?;
+        shell.set_var("CARGO_TARGET_DIR", self.build(python).join(name));
+        Ok(shell)
+    }
+
     /// `path`, relative to the root of the checkout, where it must be.
     pub(crate) fn existing<'a>(&self, path: &'a str) -> Result<&'a str> {
         if self.root.join(path).exists() {

@@ -24,7 +24,6 @@ use crate::{
     asyncio_future::{AsyncioFuture, Settlement},
     context, error,
     event_loop::{Delivery, Envelope, EventLoop, Letter},
-    panic,
     task::{Cancel, End, Start, drop_future, name, path, poll_here},
 };
 
@@ -198,8 +197,7 @@ where
     }
 
     fn refuse(envelope: Arc<Envelope<Self>>) {
-        // The loop is being closed, and others are refused after this one. A panic has nobody to go to.
-        let _ = panic::catch(|| envelope.letter.drop_future());
+        envelope.letter.drop_future();
     }
 }
 

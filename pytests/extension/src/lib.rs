@@ -3,6 +3,8 @@
 mod calls;
 mod ends;
 mod gate;
+mod host;
+mod lasting;
 mod loops;
 mod runtime;
 
@@ -19,6 +21,7 @@ fn bridge(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(runtime::workers, module)?)?;
     ends::add_to(module)?;
     calls::add_to(module)?;
+    lasting::add_to(module)?;
     loops::add_to(module)
 }
 

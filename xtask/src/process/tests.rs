@@ -1,6 +1,6 @@
 //! What happens to children that end, that do not, and that are not there.
 
-use std::{path::PathBuf, time::Instant};
+use std::{path::PathBuf, sync::mpsc::Receiver, time::Instant};
 
 use xshell::{Shell, TempDir, cmd};
 
@@ -24,13 +24,17 @@ fn pipe() -> (TempDir, PathBuf) {
 
 /// Runs a script, elsewhere, so that a run without end fails the test.
 fn capture(runner: &Runner, script: &str) -> Result<Finished> {
+    start(runner, script, Output::Capture).recv_timeout(2 * LONG).expect("a run that ends")
+}
+
+fn start(runner: &Runner, script: &str, output: Output) -> Receiver<Result<Finished>> {
     let (runner, script) = (runner.clone(), script.to_owned());
     let (sender, result) = mpsc::channel();
     thread::spawn(move || {
         let shell = Shell::new().unwrap();
-        sender.send(runner.run(cmd!(shell, "sh -c {script}"), Output::Capture))
+        sender.send(runner.run(cmd!(shell, "sh -c {script}"), output))
     });
-    result.recv_timeout(2 * LONG).expect("a run that ends")
+    result
 }
 
 #[test]
@@ -40,6 +44,45 @@ fn output_and_status_are_kept() {
     assert_eq!(finished.exit_code(), Some(3));
     assert!(!finished.success());
     assert_eq!(finished.ending.to_string(), "exit code 3");
+}
+
+#[test]
+fn standard_error_is_kept_where_it_is_asked_for() {
+    let finished = start(&runner(), "echo one; echo two >&2", Output::CaptureBoth).recv_timeout(LONG).unwrap().unwrap();
+    let mut lines: Vec<_> = finished.output.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["one", "two"]);
+}
+
+/// Each of the two opens one end of a pipe, which waits for the other.
+#[test]
+fn children_run_at_the_same_time() {
+    let (_directory, pipe) = pipe();
+    let write = start(&runner(), &format!("echo one > {}", pipe.display()), Output::Capture);
+    let read = start(&runner(), &format!("cat {}", pipe.display()), Output::Capture);
+    assert!(write.recv_timeout(LONG).unwrap().unwrap().success());
+    assert_eq!(read.recv_timeout(LONG).unwrap().unwrap().output, "one\n");
+}
+
+#[test]
+fn a_signal_reaches_every_child() {
+    let started = Instant::now();
+    let runner = Runner { grace: LONG, ..runner() };
+    let children: Vec<_> = (0..2)
+        .map(|_| {
+            let (directory, ready) = pipe();
+            let script = format!(": > {}; exec tail -f /dev/null", ready.display());
+            let child = start(&runner, &script, Output::Capture);
+            // Opening the pipe waits for the child to open it too.
+            std::fs::read(ready).unwrap();
+            (directory, child)
+        })
+        .collect();
+    assert!(deliver(&runner.interrupt, SIGTERM));
+    for (_directory, child) in children {
+        assert_eq!(child.recv_timeout(2 * LONG).unwrap().unwrap_err(), Stop::Signal(SIGTERM));
+    }
+    assert!(started.elapsed() < LONG);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{Ending, Finished, Output, Runner};
 pub(super) enum Event {
     /// It, or what it started, has printed this.
     Output(Vec<u8>),
-    /// No more output can come.
+    /// No more output can come from one of its streams.
     Closed,
     Exited(io::Result<ExitStatus>),
     /// This signal came, and the child is to end.
@@ -32,8 +32,8 @@ pub(super) struct Watch<'a> {
     output: Output,
     kept: Vec<u8>,
     status: Option<io::Result<ExitStatus>>,
-    /// Whether the child, and all that inherited its standard output, have closed it.
-    closed: bool,
+    /// How many of the child's streams that are read it, or what inherited them, has not closed.
+    open: usize,
     deadline: Instant,
     stage: Stage,
     timed_out: bool,
@@ -50,12 +50,15 @@ enum Stage {
 impl<'a> Watch<'a> {
     pub(super) fn new(runner: &'a Runner, mut child: Child, events: Sender<Event>, output: Output) -> Self {
         let group = Pid::from_child(&child);
-        let stdout = child.stdout.take();
-        let closed = stdout.is_none();
-        if let Some(stdout) = stdout {
+        let mut open = 0;
+        let mut read = |stream: Option<Box<dyn io::Read + Send>>| {
+            let Some(stream) = stream else { return };
             let events = events.clone();
-            thread::spawn(move || forward(stdout, &events));
-        }
+            thread::spawn(move || forward(stream, &events));
+            open += 1;
+        };
+        read(child.stdout.take().map(|stdout| Box::new(stdout) as _));
+        read(child.stderr.take().map(|stderr| Box::new(stderr) as _));
         thread::spawn(move || events.send(Event::Exited(child.wait())));
         Self {
             runner,
@@ -63,7 +66,7 @@ impl<'a> Watch<'a> {
             output,
             kept: Vec::new(),
             status: None,
-            closed,
+            open,
             deadline: Instant::now() + runner.timeout,
             stage: Stage::Left,
             timed_out: false,
@@ -71,10 +74,10 @@ impl<'a> Watch<'a> {
     }
 
     pub(super) fn follow(mut self, events: &Receiver<Event>) -> Finished {
-        while self.status.is_none() || !self.closed {
+        while self.status.is_none() || self.open > 0 {
             match next(events, self.deadline) {
                 Ok(Event::Output(bytes)) => self.keep(&bytes),
-                Ok(Event::Closed) => self.closed = true,
+                Ok(Event::Closed) => self.open = self.open.saturating_sub(1),
                 Ok(Event::Exited(status)) => {
                     self.status = Some(status);
                     // What the child started may still hold its standard output, but not for ever.
@@ -144,10 +147,10 @@ fn next(events: &Receiver<Event>, deadline: Instant) -> Result<Event, RecvTimeou
 }
 
 /// Passes a child's output on as it comes, in whatever pieces, so that a line that grows is seen to grow.
-fn forward(mut stdout: impl io::Read, events: &Sender<Event>) {
+fn forward(mut stream: impl io::Read, events: &Sender<Event>) {
     let mut buffer = [0; 8192];
     loop {
-        match stdout.read(&mut buffer) {
+        match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => drop(events.send(Event::Output(buffer[..read].to_vec()))),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,0 +1,260 @@
+"""Processes that end while futures are under way."""
+
+import asyncio
+import atexit
+import sys
+import threading
+import time
+
+from programs import keep, main, on_open_loop, quietly, situation
+
+# Longer than any process is meant to last.
+FOR_EVER = 3600.0
+
+
+async def pending(rust, count=20):
+    keep(*(rust.after(FOR_EVER, object()) for _ in range(count)))
+
+
+async def completing(rust, count=400):
+    """Futures that end one by one, from now until well after the process has begun to end."""
+    keep(*(rust.after(number * 0.0001, object()) for number in range(count)))
+    await asyncio.sleep(0.01)
+
+
+@situation
+def imported(rust, loops):
+    """An extension module that is imported and never used."""
+
+
+@situation
+def awaited(rust, loops):
+    """One future, awaited to its end."""
+
+    async def main():
+        await rust.after(0.001)
+
+    loops.run(main())
+
+
+@situation
+def pending_when_closed(rust, loops):
+    loops.run(pending(rust))
+
+
+@situation
+def pending_on_an_open_loop(rust, loops):
+    on_open_loop(loops, pending(rust))
+
+
+@situation
+def completing_when_closed(rust, loops):
+    loops.run(completing(rust))
+
+
+@situation
+def completing_on_an_open_loop(rust, loops):
+    on_open_loop(loops, completing(rust))
+
+
+@situation
+def cancelled(rust, loops):
+    """Futures that are dropped because their tasks are cancelled as the loop ends."""
+
+    async def wait():
+        await rust.after(FOR_EVER, object())
+
+    async def main():
+        keep(*(asyncio.ensure_future(wait()) for _ in range(50)))
+        await asyncio.sleep(0)
+
+    loops.run(main())
+
+
+@situation
+def tasks_on_an_open_loop(rust, loops):
+    """Tasks that the interpreter destroys while they await Rust."""
+
+    async def wait():
+        await rust.after(0.02, object())
+        await rust.after(FOR_EVER, object())
+
+    async def main():
+        keep(*(quietly(asyncio.ensure_future(wait())) for _ in range(50)))
+        await asyncio.sleep(0.02)
+
+    on_open_loop(loops, main())
+
+
+@situation
+def garbage(rust, loops):
+    """Loops, tasks and futures in cycles, which the interpreter's last collection finds."""
+
+    async def wait(cycle):
+        cycle.append(rust.after(FOR_EVER, cycle))
+        await cycle[-1]
+
+    async def main():
+        for _ in range(20):
+            cycle = [asyncio.get_running_loop()]
+            cycle.append(quietly(asyncio.ensure_future(wait(cycle))))
+        await asyncio.sleep(0)
+
+    loops.new_event_loop().run_until_complete(main())
+
+
+@situation
+def busy(rust, loops):
+    """Workers in polls that end soon after the process wants to."""
+
+    async def main():
+        keep(*(rust.busy(0.05) for _ in range(8)))
+
+    on_open_loop(loops, main())
+
+
+@situation(one_in=50)
+def stuck(rust, loops):
+    """Workers in polls that do not end: the process ends all the same, after a time."""
+
+    async def main():
+        keep(*(rust.busy(FOR_EVER) for _ in range(8)))
+
+    on_open_loop(loops, main())
+
+
+@situation
+def attaching(rust, loops):
+    """Futures that attach to Python in each poll."""
+
+    async def main():
+        keep(*(rust.attaching() for _ in range(4)))
+        await asyncio.sleep(0.005)
+
+    on_open_loop(loops, main())
+
+
+@situation
+def attaching_when_closed(rust, loops):
+    async def main():
+        keep(*(rust.attaching_busily(0.03) for _ in range(4)))
+        await asyncio.sleep(0.005)
+
+    loops.run(main())
+
+
+@situation
+def awaiting_python(rust, loops):
+    """Rust awaits Python, which is not going to end."""
+
+    async def main():
+        keep(*(rust.awaiting(quietly(asyncio.ensure_future(asyncio.sleep(FOR_EVER)))) for _ in range(20)))
+        await asyncio.sleep(0.005)
+
+    on_open_loop(loops, main())
+
+
+@situation
+def awaiting_python_when_closed(rust, loops):
+    async def main():
+        keep(*(rust.awaiting(asyncio.sleep(FOR_EVER)) for _ in range(20)))
+        await asyncio.sleep(0.005)
+
+    loops.run(main())
+
+
+async def use_without_end(rust):
+    """Resumes tasks again and again, each of which lets go of the interpreter and takes it back."""
+
+    async def use():
+        while True:
+            await rust.after(0.0001, object())
+            time.sleep(0)
+
+    await asyncio.gather(*(use() for _ in range(10)))
+
+
+@situation
+def daemon_thread(rust, loops):
+    """The loop of a daemon thread is delivering when the interpreter ends that thread."""
+
+    def loop():
+        started.set()
+        loops.run(use_without_end(rust))
+
+    for _ in range(2):
+        started = threading.Event()
+        threading.Thread(target=loop, daemon=True).start()
+        started.wait()
+    time.sleep(0.02)
+
+
+@situation
+def threads(rust, loops):
+    """Loops of ordinary threads, which the interpreter waits for."""
+
+    def loop():
+        loops.run(completing(rust, 50))
+
+    for _ in range(4):
+        threading.Thread(target=loop).start()
+
+
+@situation(status=3)
+def system_exit(rust, loops):
+    """`sys.exit` in a task."""
+
+    async def main():
+        await pending(rust)
+        await rust.after(0.001)
+        sys.exit(3)
+
+    loops.run(main())
+
+
+@situation(status=1)
+def uncaught(rust, loops):
+    """An exception that nobody catches, whose traceback holds on to everything."""
+    sys.excepthook = lambda *arguments: None
+
+    async def main():
+        futures = [rust.after(number * 0.0005, object()) for number in range(50)]
+        await asyncio.sleep(0.01)
+        raise ValueError(futures)
+
+    loops.run(main())
+
+
+@situation
+def handler(rust, loops):
+    """A function that `atexit` calls uses the bridge, which has not stopped yet: it stops where it was first used."""
+
+    async def main():
+        await rust.after(0.001)
+
+    on_open_loop(loops, completing(rust, 50))
+    atexit.register(lambda: loops.run(main()))
+
+
+_late = []
+
+
+@situation(before_import=lambda: atexit.register(lambda: _late.pop()()))
+def late_handler(rust, loops):
+    """A function that `atexit` calls uses the bridge, which has stopped: an error, but no hang."""
+
+    async def main():
+        await rust.after(0.001)
+
+    def use():
+        try:
+            loops.run(main())
+        except RuntimeError:
+            pass
+
+    _late.append(use)
+    on_open_loop(loops, completing(rust, 50))
+
+
+if __name__ == "__main__":
+    main()

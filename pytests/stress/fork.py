@@ -1,0 +1,316 @@
+"""Processes that fork after they have used the bridge."""
+
+import asyncio
+import concurrent.futures
+import gc
+import multiprocessing
+import os
+import sys
+import threading
+import traceback
+
+from programs import keep, main, on_open_loop, situation
+
+FOR_EVER = 3600.0
+
+
+def use(rust, loops):
+    """Awaits Rust, on a loop of its own."""
+
+    async def main():
+        await asyncio.gather(*(rust.after(number * 0.0005) for number in range(10)))
+
+    loops.run(main())
+
+
+def fork(function):
+    """Calls a function in a forked child, which then ends as a program does; gives the child's number."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except Exception:
+            traceback.print_exc()
+            sys.exit(1)
+        sys.exit(0)
+    return child
+
+
+def join(child):
+    """Waits for a child, which must end well."""
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status == 0, f"the child ended with status {status}"
+
+
+@situation
+def child(rust, loops):
+    """The child uses the bridge after its parent has used it, and the parent goes on."""
+    use(rust, loops)
+    child = fork(lambda: use(rust, loops))
+    use(rust, loops)
+    join(child)
+    use(rust, loops)
+
+
+@situation
+def child_alone(rust, loops):
+    """Only the child uses the bridge."""
+    join(fork(lambda: use(rust, loops)))
+    use(rust, loops)
+
+
+@situation
+def idle_child(rust, loops):
+    """The child ends as a program does, without using the bridge."""
+    use(rust, loops)
+    join(fork(lambda: None))
+    use(rust, loops)
+
+
+@situation
+def grandchild(rust, loops):
+    def family():
+        use(rust, loops)
+        join(fork(lambda: use(rust, loops)))
+        use(rust, loops)
+
+    use(rust, loops)
+    join(fork(family))
+    use(rust, loops)
+
+
+@situation
+def many(rust, loops):
+    """Children that live at the same time."""
+    use(rust, loops)
+    for child in [fork(lambda: use(rust, loops)) for _ in range(4)]:
+        join(child)
+    use(rust, loops)
+
+
+@situation
+def pending_in_parent(rust, loops):
+    """What is pending in the parent ends there, though a child was forked and has ended."""
+    loop = loops.new_event_loop()
+
+    async def start():
+        return [rust.after(0.05 + number * 0.001, number) for number in range(50)]
+
+    async def finish():
+        return await asyncio.gather(*futures)
+
+    futures = loop.run_until_complete(start())
+    join(fork(lambda: use(rust, loops)))
+    assert loop.run_until_complete(finish()) == list(range(50))
+    loop.close()
+
+
+@situation
+def awaited_by_child(rust, loops):
+    """The child awaits what was pending in the parent: an error, but no hang."""
+    loop = loops.new_event_loop()
+
+    async def start():
+        return rust.after(FOR_EVER, object())
+
+    async def finish():
+        await future
+
+    def await_in_child():
+        # The loop is the parent's. The child runs it all the same.
+        try:
+            loop.run_until_complete(finish())
+        except RuntimeError as error:
+            assert "fork" in str(error), error
+        else:
+            raise AssertionError("it has not raised")
+        use(rust, loops)
+
+    future = loop.run_until_complete(start())
+    join(fork(await_in_child))
+    use(rust, loops)
+
+
+@situation
+def inherited_loop_is_closed(rust, loops):
+    """The child closes and collects the parent's loop; the parent is woken as before."""
+    loop = loops.new_event_loop()
+
+    async def main():
+        await rust.after(0.001)
+
+    def close():
+        nonlocal loop
+        loop.close()
+        del loop
+        gc.collect()
+        use(rust, loops)
+
+    loop.run_until_complete(main())
+    if loops is asyncio:
+        join(fork(close))
+    else:
+        # libuv takes the parent's descriptors out of the epoll that both share: with or without this library.
+        join(fork(lambda: use(rust, loops)))
+    for _ in range(3):
+        loop.run_until_complete(main())
+    loop.close()
+
+
+@situation
+def inherited_loop_is_collected(rust, loops):
+    loop = loops.new_event_loop()
+
+    async def main():
+        await rust.after(0.001)
+
+    loop.run_until_complete(main())
+    child = os.fork()
+    if child == 0:
+        del loop
+        gc.collect()
+        use(rust, loops)
+        sys.exit(0)
+    join(child)
+    for _ in range(3):
+        loop.run_until_complete(main())
+    loop.close()
+
+
+@situation
+def in_coroutine(rust, loops):
+    """A parent whose loop runs: `multiprocessing` forks out of a coroutine."""
+    context = multiprocessing.get_context("fork")
+
+    async def main():
+        await rust.after(0.001)
+        pending = [rust.after(0.05) for _ in range(10)]
+        process = context.Process(target=use, args=(rust, loops))
+        process.start()
+        await asyncio.gather(*pending)
+        await asyncio.get_running_loop().run_in_executor(None, process.join)
+        assert process.exitcode == 0, process.exitcode
+        await rust.after(0.001)
+
+    loops.run(main())
+
+
+@situation
+def in_thread(rust, loops):
+    """A thread forks while the loop of another runs."""
+
+    def family():
+        join(fork_in_thread(lambda: use(rust, loops)))
+
+    async def main():
+        other = asyncio.get_running_loop().run_in_executor(None, family)
+        while not other.done():
+            await rust.after(0.0005)
+        await other
+
+    loops.run(main())
+
+
+def fork_in_thread(function):
+    """As `fork`, for a thread: there an exit of the interpreter would end the thread only."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            function()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return child
+
+
+@situation
+def busily(rust, loops):
+    """Forks while workers post, and other threads take what they have posted."""
+    stop = threading.Event()
+
+    def loop():
+        async def main():
+            while not stop.is_set():
+                await asyncio.gather(*(rust.after(0.0001, object()) for _ in range(20)))
+
+        loops.run(main())
+
+    threads = [threading.Thread(target=loop) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        join(fork_in_thread(lambda: use(rust, loops)))
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+@situation
+def attaching(rust, loops):
+    """Forks while workers attach to Python."""
+    loop = loops.new_event_loop()
+
+    async def start():
+        keep(*(rust.attaching() for _ in range(4)))
+        await asyncio.sleep(0.005)
+
+    loop.run_until_complete(start())
+    for _ in range(3):
+        join(fork(lambda: use(rust, loops)))
+    use(rust, loops)
+    loop.close()
+
+
+def work(module, event_loop, number):
+    """What a pool's process does."""
+    import importlib
+
+    rust, loops = importlib.import_module(module), importlib.import_module(event_loop)
+
+    async def main():
+        return await rust.after(0.001, number)
+
+    return loops.run(main())
+
+
+def pool(rust, loops, method):
+    use(rust, loops)
+    with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context(method)) as executor:
+        numbers = [executor.submit(work, rust.__name__, loops.__name__, number) for number in range(8)]
+        assert [number.result() for number in numbers] == list(range(8))
+    use(rust, loops)
+
+
+@situation
+def pool_by_fork(rust, loops):
+    pool(rust, loops, "fork")
+
+
+@situation
+def pool_by_spawn(rust, loops):
+    pool(rust, loops, "spawn")
+
+
+@situation
+def pool_by_fork_server(rust, loops):
+    pool(rust, loops, "forkserver")
+
+
+@situation
+def preloaded(rust, loops):
+    """A server that forks its workers before it has run a loop, each of which serves many."""
+
+    def serve():
+        for _ in range(5):
+            use(rust, loops)
+
+    on_open_loop(loops, asyncio.sleep(0))
+    for child in [fork(serve) for _ in range(2)]:
+        join(child)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+//! `cargo xtask stress`: many short processes, to see what happens once in a thousand.
+
+mod processes;
+mod sanitize;
+mod table;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::{error::Result, process::Runner, python::Python, report, workspace::Workspace};
+
+/// What is tried.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Stress {
+    /// Processes that end while futures are under way.
+    Exit(Options),
+    /// Processes that fork.
+    Fork(Options),
+    /// Processes that run many event loops: figures of descriptors and memory.
+    Loops(Options),
+    /// The Rust tests under AddressSanitizer. Needs a nightly toolchain with `rust-src`.
+    Asan(sanitize::Options),
+    /// The concurrent Rust tests under ThreadSanitizer. Needs a nightly toolchain with `rust-src`.
+    Tsan(sanitize::Options),
+}
+
+/// How much of it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// How many processes of each situation [default: 1000 of exit, 200 of fork, 1 of loops].
+    #[arg(long)]
+    runs: Option<usize>,
+
+    /// The same for the control, `pyo3-async-runtimes`; 0 leaves it out [default: a tenth of the runs].
+    #[arg(long)]
+    peer_runs: Option<usize>,
+
+    /// This situation only; it may be given several times.
+    #[arg(long, value_name = "NAME")]
+    situation: Vec<String>,
+
+    /// The Rust runtime. The control is always on tokio.
+    #[arg(long, value_enum, default_value_t = Runtime::Tokio)]
+    runtime: Runtime,
+
+    /// The Python event loop.
+    #[arg(long, value_enum, default_value_t = EventLoop::Asyncio)]
+    event_loop: EventLoop,
+
+    /// How many processes run at the same time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+
+    /// How many seconds a process may take before it counts as hanging.
+    #[arg(long, value_name = "SECONDS")]
+    limit: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Runtime {
+    Tokio,
+    AsyncStd,
+    Smol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EventLoop {
+    Asyncio,
+    Uvloop,
+}
+
+impl Runtime {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tokio => "tokio",
+            Self::AsyncStd => "async-std",
+            Self::Smol => "smol",
+        }
+    }
+}
+
+impl EventLoop {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Asyncio => "asyncio",
+            Self::Uvloop => "uvloop",
+        }
+    }
+}
+
+/// Which programs, and how many of each when nothing is said.
+struct Kind {
+    name: &'static str,
+    script: &'static str,
+    runs: usize,
+    /// Seconds, far above what a run takes on a busy machine.
+    limit: u64,
+}
+
+const EXIT: Kind = Kind { name: "exit", script: "pytests/stress/exit.py", runs: 1000, limit: 30 };
+const FORK: Kind = Kind { name: "fork", script: "pytests/stress/fork.py", runs: 200, limit: 60 };
+const LOOPS: Kind = Kind { name: "loops", script: "pytests/stress/loops.py", runs: 1, limit: 600 };
+
+/// Runs what is asked for, and says whether all was well.
+pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, stress: &Stress) -> Result<bool> {
+    let (kind, options) = match stress {
+        Stress::Exit(options) => (EXIT, options),
+        Stress::Fork(options) => (FORK, options),
+        Stress::Loops(options) => (LOOPS, options),
+        Stress::Asan(options) => {
+            return sanitize::run(workspace, runner, python, sanitize::Sanitizer::Address, options);
+        }
+        Stress::Tsan(options) => return sanitize::run(workspace, runner, python, sanitize::Sanitizer::Thread, options),
+    };
+    let rows = processes::run(workspace, runner, python, &kind, options)?;
+    let title =
+        format!("{}, Python {}, {}, {}", kind.name, python.version, options.runtime.name(), options.event_loop.name());
+    report::print(&table::of(&title, &rows));
+    Ok(rows.iter().all(|row| row.ours.failures() == 0) && !rows.is_empty())
+}

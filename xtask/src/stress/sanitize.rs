@@ -1,0 +1,110 @@
+//! The Rust tests, built by a nightly compiler with a sanitizer in them.
+
+use xshell::cmd;
+
+use crate::{
+    counts::Counts,
+    error::{Result, Stop},
+    process::{Output, Runner},
+    python::Python,
+    report::{Outcome, Report},
+    test,
+    venv::{self, Venv},
+    workspace::Workspace,
+};
+
+/// Which tests.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct Options {
+    /// The toolchain that has the sanitizer.
+    #[arg(long, default_value = "nightly", value_name = "NAME")]
+    toolchain: String,
+
+    /// These test programs only, such as `test_tokio_asyncio`; a pattern will do.
+    #[arg(long, default_value = "test_*", value_name = "NAME")]
+    test: String,
+
+    /// Tests with this in their name only.
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sanitizer {
+    Address,
+    Thread,
+}
+
+impl Sanitizer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Thread => "thread",
+        }
+    }
+
+    /// What the compiler is told.
+    fn flags(self) -> &'static str {
+        match self {
+            Self::Address => "-Zsanitizer=address",
+            // The standard library comes without the sanitizer in it.
+            Self::Thread => "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer",
+        }
+    }
+
+    /// What the programs are told.
+    fn environment(self, workspace: &Workspace) -> Vec<(&'static str, String)> {
+        match self {
+            // Python keeps much until the process ends. With its own allocator few of its bugs would be seen.
+            Self::Address => {
+                vec![("ASAN_OPTIONS", "detect_leaks=0".to_owned()), ("PYTHONMALLOC", "malloc".to_owned())]
+            }
+            Self::Thread => {
+                let suppressions = workspace.root.join("pytests/stress/tsan.txt");
+                vec![("TSAN_OPTIONS", format!("halt_on_error=1 suppressions={}", suppressions.display()))]
+            }
+        }
+    }
+}
+
+/// Builds and runs the tests, and says whether all passed.
+pub(crate) fn run(
+    workspace: &Workspace,
+    runner: &Runner,
+    python: &Python,
+    sanitizer: Sanitizer,
+    options: &Options,
+) -> Result<bool> {
+    let Options { toolchain, test, filter } = options;
+    let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
+    let shell = workspace.shell_for_sanitizer(python, &venv, sanitizer.name())?;
+    shell.set_var("RUSTUP_TOOLCHAIN", toolchain);
+    let version = runner.run(cmd!(shell, "rustc --version --verbose"), Output::Capture)?;
+    if !version.success() {
+        let ending = version.ending;
+        return Err(Stop::Failed(format!(
+            "the toolchain `{toolchain}`, which the sanitizer needs: {ending}; install it, or name another with \
+             --toolchain"
+        )));
+    }
+    let Some(target) = version.output.lines().find_map(|line| line.strip_prefix("host: ")) else {
+        return Err(Stop::Failed(format!("rustc does not say what `{toolchain}` builds for")));
+    };
+    shell.set_var("RUSTFLAGS", sanitizer.flags());
+    for (name, value) in sanitizer.environment(workspace) {
+        shell.set_var(name, value);
+    }
+    let mut report = Report::default();
+    report.step(sanitizer.name(), || {
+        // With a target named, the flags are for the tests only, and not for build scripts and macros.
+        let tests = cmd!(
+            shell,
+            "cargo test --target {target} --package pyo3-await-pytests --no-fail-fast --test {test} {filter...}"
+        );
+        let finished = runner.run(tests, Output::Tee)?;
+        Ok(test::judge(&finished, Counts::of_libtest(&finished.output), filter.is_some()))
+    })?;
+    if report.counts().total() == 0 {
+        report.step("all tests", || Ok(Outcome::of(vec!["no test has that in its name".to_owned()])))?;
+    }
+    Ok(report.close())
+}
