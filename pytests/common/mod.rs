@@ -20,4 +20,5 @@ mod interpreter;
 mod block_on;
 mod runtimes;
 mod scale;
+mod streams;
 mod stress;

@@ -289,7 +289,7 @@ fn send<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound
 }
 
 fn throw<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
-    let error = class::thrown(arguments)?;
+    let error = class::thrown("throw", arguments)?;
     Err(this.get().throw(this.py(), error)?)
 }
 

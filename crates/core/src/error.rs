@@ -1,7 +1,7 @@
 //! The exceptions that the bridge raises of its own.
 
 use pyo3::{
-    exceptions::{PyException, PyRuntimeError, PyStopIteration, PyTypeError},
+    exceptions::{PyException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError},
     prelude::*,
 };
 
@@ -38,6 +38,29 @@ pub(crate) fn abandoned(name: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
         "the Rust runtime dropped the future '{name}' before it had ended: was the runtime shut down, \
          or left behind by os.fork()?"
+    ))
+}
+
+/// What a Rust stream raised: an asynchronous iterator cannot raise the exceptions that say how it goes on.
+///
+/// Python itself does the same with its asynchronous generators (PEP 479).
+pub(crate) fn not_stop_async_iteration(py: Python<'_>, error: PyErr) -> PyErr {
+    let name = if error.is_instance_of::<PyStopAsyncIteration>(py) {
+        "StopAsyncIteration"
+    } else if error.is_instance_of::<PyStopIteration>(py) {
+        "StopIteration"
+    } else {
+        return error;
+    };
+    let wrapped = PyRuntimeError::new_err(format!("async generator raised {name}"));
+    wrapped.set_cause(py, Some(error));
+    wrapped
+}
+
+/// The runtime dropped a stream whose items somebody wants.
+pub(crate) fn abandoned_stream(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "the Rust runtime dropped the stream '{name}' before it had ended: was the runtime shut down?"
     ))
 }
 
@@ -114,5 +137,13 @@ pub(crate) fn wrong_thread(name: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
         "the local Rust future '{name}' can't leave its thread: await it on the thread on which it was made, \
          or make it by into_coroutine"
+    ))
+}
+
+/// A local stream was to be polled on a thread that is not its own.
+pub(crate) fn stream_on_wrong_thread(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "the local Rust stream '{name}' can't leave its thread: iterate over it on the thread on which it was made, \
+         or make it by into_async_iterator"
     ))
 }

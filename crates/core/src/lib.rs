@@ -14,6 +14,7 @@ mod local;
 mod asyncio_future;
 mod coroutine;
 mod future;
+mod stream;
 mod run;
 mod block_on;
 #[cfg(feature = "macros")]

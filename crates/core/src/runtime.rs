@@ -2,12 +2,13 @@
 
 use std::future::Future;
 
+use futures_core::Stream;
 use pyo3::prelude::*;
 
 use crate::{
     block_on, coroutine,
     lifecycle::Admitted,
-    local, locals, run,
+    local, locals, run, stream,
     task::{self, FirstPoll},
 };
 
@@ -199,6 +200,89 @@ pub trait RuntimeExt: Runtime {
         task::start(py, task::new(self.clone(), future, FirstPoll::OnRuntime), None).map(Bound::into_any)
     }
 
+    /// Turns a Rust stream into a Python asynchronous iterator, for `async for`.
+    ///
+    /// The iterator has the interface of an asynchronous generator (`collections.abc.AsyncGenerator`), so that
+    /// `aiter`, `anext` with a default and `contextlib.aclosing` take it.
+    /// It is lazy: at the first `__anext__` the stream is given to this runtime, with the running event loop and a copy
+    /// of the current context as its [`TaskLocals`](crate::TaskLocals).
+    /// From then on it is polled until it is 128 items ahead of Python;
+    /// see [`into_async_iterator_with_capacity`](Self::into_async_iterator_with_capacity).
+    /// Items are converted to Python objects on the event loop's thread, when Python asks for them; those that wait in
+    /// the buffer are had at once, without a switch of tasks.
+    ///
+    /// Two tasks must not iterate at the same time: the second gets Python's own `RuntimeError`.
+    ///
+    /// # Errors
+    ///
+    /// The iterator raises, once, what the stream gives as `Err`, what the conversion of an item raises, and
+    /// [`RustPanic`](crate::RustPanic) when the stream panics; that is its end.
+    /// If the runtime drops the stream before its end, it raises `RuntimeError`.
+    ///
+    /// # Cancellation
+    ///
+    /// A cancelled `__anext__` loses no item, and the next one goes on.
+    /// The stream is dropped, on its runtime, when it has ended, when the iterator is garbage (after a `break`, say), by
+    /// `aclose`, which waits for the drop, by `athrow`, and when the event loop shuts down its asynchronous generators.
+    fn into_async_iterator<'py, S, T>(&self, py: Python<'py>, stream: S) -> PyResult<Bound<'py, PyAny>>
+    where
+        S: Stream<Item = PyResult<T>> + Send + 'static,
+        T: for<'a> IntoPyObject<'a> + Send + 'static,
+    {
+        stream::into_async_iterator(py, self.clone(), stream, stream::CAPACITY)
+    }
+
+    /// Turns a Rust stream into a Python asynchronous iterator with a buffer of `capacity` items.
+    ///
+    /// As [`into_async_iterator`](Self::into_async_iterator); the stream is polled until it is that many items ahead of
+    /// Python, and again when half of them have been consumed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`into_async_iterator`](Self::into_async_iterator).
+    ///
+    /// # Panics
+    ///
+    /// When `capacity` is 0.
+    fn into_async_iterator_with_capacity<'py, S, T>(
+        &self,
+        py: Python<'py>,
+        stream: S,
+        capacity: usize,
+    ) -> PyResult<Bound<'py, PyAny>>
+    where
+        S: Stream<Item = PyResult<T>> + Send + 'static,
+        T: for<'a> IntoPyObject<'a> + Send + 'static,
+    {
+        stream::into_async_iterator(py, self.clone(), stream, capacity)
+    }
+
+    /// Turns a Rust stream that need not be `Send` into a Python asynchronous iterator.
+    ///
+    /// As [`into_async_iterator`](Self::into_async_iterator), but that the stream is polled and dropped on the event
+    /// loop's own thread, inside [`Runtime::enter`], and only when Python asks for an item: it is never ahead, and there
+    /// is no buffer.
+    /// It is polled attached to Python: a poll must be short, and must not wait for a lock that another thread may hold
+    /// while it attaches.
+    ///
+    /// The iterator must be used on the thread on which it was made.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`into_async_iterator`](Self::into_async_iterator), and `RuntimeError` on another thread than that on
+    /// which it was made; a stream that is dropped on another thread is leaked.
+    ///
+    /// # Cancellation
+    ///
+    /// As for [`into_async_iterator`](Self::into_async_iterator), but that the stream is dropped on the loop's thread.
+    fn into_local_async_iterator<'py, S, T>(&self, py: Python<'py>, stream: S) -> PyResult<Bound<'py, PyAny>>
+    where
+        S: Stream<Item = PyResult<T>> + 'static,
+        T: for<'a> IntoPyObject<'a> + 'static,
+    {
+        stream::into_local_async_iterator(py, self.clone(), stream)
+    }
+
     /// Runs a future on a new event loop, to completion, as `asyncio.run` does.
     ///
     /// At the end the tasks that remain are cancelled, and asynchronous generators and the default executor are shut
@@ -375,6 +459,53 @@ macro_rules! adapter {
             T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
         {
             $crate::RuntimeExt::into_asyncio_future(&current_runtime()?, py, future)
+        }
+
+        /// Turns a Rust stream into a Python asynchronous iterator, on the current runtime.
+        ///
+        /// See [`RuntimeExt::into_async_iterator`].
+        pub fn into_async_iterator<S, T>(
+            py: $crate::private::Python<'_>,
+            stream: S,
+        ) -> $crate::private::PyResult<$crate::private::Bound<'_, $crate::private::PyAny>>
+        where
+            S: $crate::private::Stream<Item = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
+            T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
+        {
+            $crate::RuntimeExt::into_async_iterator(&current_runtime()?, py, stream)
+        }
+
+        /// Turns a Rust stream into a Python asynchronous iterator with a buffer of that many items.
+        ///
+        /// See [`RuntimeExt::into_async_iterator_with_capacity`].
+        ///
+        /// # Panics
+        ///
+        /// When `capacity` is 0.
+        pub fn into_async_iterator_with_capacity<S, T>(
+            py: $crate::private::Python<'_>,
+            stream: S,
+            capacity: ::core::primitive::usize,
+        ) -> $crate::private::PyResult<$crate::private::Bound<'_, $crate::private::PyAny>>
+        where
+            S: $crate::private::Stream<Item = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
+            T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
+        {
+            $crate::RuntimeExt::into_async_iterator_with_capacity(&current_runtime()?, py, stream, capacity)
+        }
+
+        /// Turns a Rust stream that need not be `Send` into a Python asynchronous iterator.
+        ///
+        /// See [`RuntimeExt::into_local_async_iterator`].
+        pub fn into_local_async_iterator<S, T>(
+            py: $crate::private::Python<'_>,
+            stream: S,
+        ) -> $crate::private::PyResult<$crate::private::Bound<'_, $crate::private::PyAny>>
+        where
+            S: $crate::private::Stream<Item = $crate::private::PyResult<T>> + 'static,
+            T: for<'py> $crate::private::IntoPyObject<'py> + 'static,
+        {
+            $crate::RuntimeExt::into_local_async_iterator(&current_runtime()?, py, stream)
         }
 
         /// Runs a future on the current runtime and a new event loop, to completion.

@@ -117,6 +117,11 @@ pub(crate) trait Cancel: Send + Sync {
     /// Tells the future that it is cancelled, if it has asked for that; gives the time that it wants.
     fn tell(&self) -> Option<Duration>;
 
+    /// Lets go of the waiter, if nothing has to end before it: then it is cancelled at once, and not by `cancel`.
+    fn let_go(&self) -> bool {
+        false
+    }
+
     /// Has the future dropped, on its runtime, at its next poll. From any thread; without effect when it has ended.
     fn cancel(self: Arc<Self>);
 
@@ -408,7 +413,7 @@ pub(crate) fn drop_future<T>(drop: impl FnOnce(), end: End<T>) -> End<T> {
 /// Converts an output; the conversion is the user's code.
 ///
 /// Nothing is `None`, as where a function returns to Python; PyO3's conversion would make an empty tuple of it.
-fn into_python<T: for<'py> IntoPyObject<'py> + 'static>(py: Python<'_>, value: T) -> Settlement {
+pub(crate) fn into_python<T: for<'py> IntoPyObject<'py> + 'static>(py: Python<'_>, value: T) -> Settlement {
     if TypeId::of::<T>() == TypeId::of::<()>() {
         return Settlement::Done(py.None());
     }

@@ -23,6 +23,11 @@ impl AsyncioFuture {
             (state.task.clone(), mem::replace(&mut state.cancel_message, message))
         };
         let Some(task) = task.filter(|_| this.get().process.is_current()) else { return true };
+        if task.let_go() {
+            // It fails on a closed loop, where nobody waits.
+            let _ = Self::settle(this, Settlement::Cancelled, Resume::Soon);
+            return true;
+        }
         let (stage, time) = match task.tell() {
             Some(grace) => (Stage::CleanUp, grace),
             None => {

@@ -71,11 +71,11 @@ impl<'py> Arguments<'_, 'py> {
 }
 
 /// The exception that a call of `throw` is to raise: `throw(value)` or `throw(type[, value[, traceback]])`.
-pub(crate) fn thrown(arguments: &Arguments<'_, '_>) -> PyResult<PyErr> {
-    arguments.check("throw", 1, 3, &[])?;
+pub(crate) fn thrown(function: &str, arguments: &Arguments<'_, '_>) -> PyResult<PyErr> {
+    arguments.check(function, 1, 3, &[])?;
     let given = |index| arguments.positional(index).filter(|object| !object.is_none());
     let Some(kind) = given(0) else {
-        return Err(PyTypeError::new_err("throw() takes an exception"));
+        return Err(PyTypeError::new_err(format!("{function}() takes an exception")));
     };
     let error = if kind.is_instance_of::<PyBaseException>() {
         if given(1).is_some() {
@@ -101,7 +101,7 @@ pub(crate) fn thrown(arguments: &Arguments<'_, '_>) -> PyResult<PyErr> {
     if let Some(traceback) = given(2) {
         let traceback = traceback
             .cast_into::<PyTraceback>()
-            .map_err(|_| PyTypeError::new_err("throw() third argument must be a traceback object"))?;
+            .map_err(|_| PyTypeError::new_err(format!("{function}() third argument must be a traceback object")))?;
         error.set_traceback(arguments.py, Some(traceback));
     }
     Ok(error)

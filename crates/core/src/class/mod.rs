@@ -59,6 +59,12 @@ pub(crate) trait Awaitable: Class {
     fn send<'py>(this: &Bound<'py, Object<Self>>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>>;
 }
 
+/// A class for `async for`: see [`Protocol::async_iterator`].
+pub(crate) trait AsyncIterate: Class {
+    /// The awaitable for the next item.
+    fn next<'py>(this: &Bound<'py, Object<Self>>) -> PyResult<Bound<'py, PyAny>>;
+}
+
 /// What an awaited object does next.
 pub(crate) enum Sent<'py> {
     Yield(Bound<'py, PyAny>),

@@ -12,7 +12,7 @@ use pyo3::{
     types::{PyString, PyType},
 };
 
-use super::{Awaitable, Class, Get, Object, Sent, Visit, stop_iteration};
+use super::{AsyncIterate, Awaitable, Class, Get, Object, Sent, Visit, stop_iteration};
 use crate::{error, panic};
 
 /// What the objects of a class are to Python's syntax.
@@ -26,6 +26,14 @@ impl Protocol {
             slot(ffi::Py_tp_iternext, next::<T> as *mut c_void),
             slot(ffi::Py_am_await, itself as *mut c_void),
             slot(ffi::Py_am_send, send::<T> as *mut c_void),
+        ])
+    }
+
+    /// They can be iterated over by `async for`, once.
+    pub(crate) fn async_iterator<T: AsyncIterate>() -> Self {
+        Self(vec![
+            slot(ffi::Py_am_aiter, itself as *mut c_void),
+            slot(ffi::Py_am_anext, async_next::<T> as *mut c_void),
         ])
     }
 }
@@ -253,6 +261,11 @@ unsafe extern "C" fn next<T: Awaitable>(this: *mut ffi::PyObject) -> *mut ffi::P
     };
     // SAFETY: Python resumes an instance of the class, attached.
     unsafe { enter(this, body, ptr::null_mut()) }
+}
+
+unsafe extern "C" fn async_next<T: AsyncIterate>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: Python iterates over an instance of the class, attached.
+    unsafe { enter(this, |this: &Bound<'_, Object<T>>| Ok(T::next(this)?.into_ptr()), ptr::null_mut()) }
 }
 
 /// An exception that was pending, put back at the end of the scope.

@@ -1,0 +1,122 @@
+//! A stream that stays on the event loop's thread.
+//!
+//! It need not be `Send`: the loop's thread polls it when it is asked for an item, and drops it, and nobody else.
+
+use std::{
+    cell::UnsafeCell,
+    mem::ManuallyDrop,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    thread::{self, ThreadId},
+};
+
+use futures_core::Stream;
+use pyo3::prelude::*;
+
+use super::into_python::Source;
+use crate::{
+    Runtime, error, lifecycle,
+    locals::Entered,
+    panic::{self, Panic},
+    task,
+};
+
+struct Local<R: Runtime, S> {
+    runtime: R,
+    /// The only thread that may touch `stream`: that on which it was made.
+    thread: ThreadId,
+    /// Whoever has turned it true may touch `stream`. Only the loop's thread uses it.
+    touched: AtomicBool,
+    /// `None` when it has ended.
+    stream: UnsafeCell<ManuallyDrop<Option<Pin<Box<S>>>>>,
+}
+
+// SAFETY: `stream` is touched on `thread` only, by `with_stream`, which checks that; the rest is `Sync`.
+unsafe impl<R: Runtime, S> Sync for Local<R, S> {}
+// SAFETY: as above; what is dropped on another thread leaks its stream.
+unsafe impl<R: Runtime, S> Send for Local<R, S> {}
+
+/// A source for a stream that is polled on this thread.
+pub(super) fn new<R, S, T>(runtime: R, stream: S) -> Arc<dyn Source>
+where
+    R: Runtime,
+    S: Stream<Item = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    Arc::new(Local {
+        runtime,
+        thread: thread::current().id(),
+        touched: AtomicBool::new(false),
+        stream: UnsafeCell::new(ManuallyDrop::new(Some(Box::pin(stream)))),
+    })
+}
+
+impl<R: Runtime, S> Local<R, S> {
+    /// Calls `f` with the stream, if this is its thread and nothing up the stack has it, and catches a panic.
+    fn with_stream<T>(&self, f: impl FnOnce(&mut Option<Pin<Box<S>>>) -> T) -> Option<Result<T, Panic>> {
+        if self.thread != thread::current().id() || self.touched.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        // SAFETY: this is the stream's thread, and `touched` says that no other frame of it is here.
+        let stream = unsafe { &mut **self.stream.get() };
+        let result = panic::catch(|| self.runtime.enter(|| f(stream)));
+        self.touched.store(false, Ordering::Relaxed);
+        Some(result)
+    }
+
+    fn close(&self) -> Option<Result<(), Panic>> {
+        self.with_stream(|stream| drop(stream.take()))
+    }
+}
+
+impl<R, S, T> Source for Local<R, S>
+where
+    R: Runtime,
+    S: Stream<Item = PyResult<T>> + 'static,
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    fn poll_next<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<Option<PyResult<Bound<'py, PyAny>>>> {
+        let _pass = match lifecycle::admit(py) {
+            Ok(pass) => pass,
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        };
+        let polled = self.with_stream(|stream| {
+            let Some(stream) = stream else { return Poll::Ready(None) };
+            // Locals are made on demand, in the context of whoever awaits.
+            let mut locals = None;
+            let _entered = Entered::in_place(&mut locals);
+            stream.as_mut().poll_next(cx)
+        });
+        Poll::Ready(match polled {
+            None => Some(Err(error::stream_on_wrong_thread(task::name(self.path())))),
+            Some(Err(panic)) => Some(Err(error::panicked(panic))),
+            Some(Ok(item)) => match ready!(item) {
+                None => None,
+                Some(Err(error)) => Some(Err(error::not_stop_async_iteration(py, error))),
+                Some(Ok(item)) => Some(task::into_python(py, item).into_result(py)),
+            },
+        })
+    }
+
+    fn poll_close(&self, _: &mut Context<'_>) -> Poll<PyResult<()>> {
+        Poll::Ready(match self.close() {
+            None => Err(error::stream_on_wrong_thread(task::name(self.path()))),
+            Some(result) => result.map_err(error::panicked),
+        })
+    }
+
+    fn abandon(&self) {
+        if let Some(Err(panic)) = self.close() {
+            // Nobody can catch it here.
+            Python::try_attach(|py| error::panicked(panic).write_unraisable(py, None));
+        }
+    }
+
+    fn path(&self) -> &'static str {
+        task::path::<S>()
+    }
+}

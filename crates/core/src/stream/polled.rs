@@ -1,0 +1,316 @@
+//! An awaitable that is polled by the task that awaits it.
+//!
+//! Each step of the task polls the operation once, where it is.
+//! What is ready at once costs no trip and no switch of tasks; and since an operation gives its result to nobody but a
+//! task that runs, a cancellation never comes between a result and its receiver.
+//!
+//! When the operation has to wait, the task gets an [`AsyncioFuture`] to wait for, and an [`Alarm`] settles that when
+//! the operation's waker is woken. The future says nothing but "poll again".
+
+use std::{
+    ffi::CStr,
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    sync::PyOnceLock,
+    types::PyType,
+};
+
+use crate::{
+    asyncio_future::{AsyncioFuture, Settlement},
+    class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
+    error,
+    event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
+    sync::Lock,
+    task::{self, Cancel},
+};
+
+/// What a [`Polled`] does. To drop it is to cancel it.
+pub(super) trait Operation: Send + Sized + 'static {
+    /// The full name of the awaitable's Python type.
+    const TYPE_NAME: &'static CStr;
+
+    /// Where the type object is kept.
+    fn type_object() -> &'static PyOnceLock<Py<PyType>>;
+
+    /// What the user has called.
+    fn call(&self) -> &'static str;
+
+    /// The full path of the Rust function or type that it is about.
+    fn path(&self) -> &'static str;
+
+    /// Goes on, on the event loop's thread. Not called again after it was ready.
+    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
+
+    /// See [`Class::traverse`].
+    fn traverse(&self, visit: &Visit);
+}
+
+/// The contents of the Python object.
+pub(super) struct Polled<O> {
+    /// Taken for the time of a step.
+    running: AtomicBool,
+    stage: Lock<Stage<O>>,
+}
+
+enum Stage<O> {
+    /// Not awaited yet: nothing has happened.
+    New(O),
+    /// The future of `Waiting` was yielded.
+    Suspended(O, Waiting),
+    /// It has returned, raised or been closed; or it is being polled.
+    Over,
+}
+
+/// An awaitable for an operation.
+pub(super) fn new<O: Operation>(py: Python<'_>, operation: O) -> PyResult<Bound<'_, PyAny>> {
+    let polled = Polled { running: AtomicBool::new(false), stage: Lock::new(Stage::New(operation)) };
+    Ok(class::new(py, polled)?.into_any())
+}
+
+/// The right to step an awaitable.
+struct Step<'a, O>(&'a Polled<O>);
+
+impl<'a, O> Step<'a, O> {
+    fn take(polled: &'a Polled<O>) -> PyResult<Self> {
+        // Acquire and release: a step sees what the one before it did, on whichever thread that was.
+        if polled.running.swap(true, Ordering::Acquire) {
+            return Err(PyValueError::new_err("awaitable already executing"));
+        }
+        Ok(Self(polled))
+    }
+
+    fn replace(&self, stage: Stage<O>) -> Stage<O> {
+        mem::replace(&mut *self.0.stage.lock(), stage)
+    }
+}
+
+impl<O> Drop for Step<'_, O> {
+    fn drop(&mut self) {
+        self.0.running.store(false, Ordering::Release);
+    }
+}
+
+impl<O: Operation> Polled<O> {
+    fn resume<'py>(&self, py: Python<'py>) -> PyResult<Sent<'py>> {
+        let step = Step::take(self)?;
+        let (mut operation, alarm) = match step.replace(Stage::Over) {
+            Stage::New(mut operation) => {
+                // Nearly always it is ready; then nobody has to be woken.
+                if let Poll::Ready(result) = operation.poll(py, &mut Context::from_waker(Waker::noop())) {
+                    return result.map(Sent::Return);
+                }
+                let alarm = Alarm::new(py, &operation)?;
+                (operation, alarm)
+            }
+            Stage::Suspended(operation, waiting) => {
+                let future = waiting.future.bind(py).clone();
+                if !future.get().is_done() {
+                    step.replace(Stage::Suspended(operation, waiting));
+                    return AsyncioFuture::resume(&future);
+                }
+                future.get().take_result(py)?;
+                (operation, Arc::clone(&waiting.alarm))
+            }
+            Stage::Over => {
+                let reused = "cannot reuse an awaitable that was awaited already: call the method again";
+                return Err(PyRuntimeError::new_err(reused));
+            }
+        };
+        let waker = Waker::from(Arc::clone(&alarm));
+        if let Poll::Ready(result) = operation.poll(py, &mut Context::from_waker(&waker)) {
+            return result.map(Sent::Return);
+        }
+        let waiting = Waiting::new(py, alarm)?;
+        let future = waiting.future.bind(py).clone();
+        step.replace(Stage::Suspended(operation, waiting));
+        AsyncioFuture::resume(&future)
+    }
+
+    /// Ends it where it is.
+    fn end(&self) -> PyResult<()> {
+        drop(Step::take(self)?.replace(Stage::Over));
+        Ok(())
+    }
+}
+
+/// A Python task that waits for an alarm.
+struct Waiting {
+    future: Py<Object<AsyncioFuture>>,
+    alarm: Arc<Envelope<Alarm>>,
+}
+
+impl Waiting {
+    fn new(py: Python<'_>, alarm: Arc<Envelope<Alarm>>) -> PyResult<Self> {
+        let Alarm { event_loop, waiter, .. } = &alarm.letter;
+        let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&alarm) as Arc<dyn Cancel>)?.unbind();
+        // Relaxed: only the loop's thread looks, when an alarm is delivered.
+        waiter.store(event_loop.insert(InFlight::Waiter(future.clone_ref(py))), Ordering::Relaxed);
+        Ok(Self { future, alarm })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.alarm.letter.disarm();
+    }
+}
+
+/// What a waker has to do to resume a Python task.
+struct Alarm {
+    event_loop: Arc<EventLoop>,
+    /// The key of the future that the task waits for; the greatest number when there is none.
+    waiter: AtomicUsize,
+    path: &'static str,
+}
+
+impl Alarm {
+    const NOBODY: usize = usize::MAX;
+
+    fn new(py: Python<'_>, operation: &impl Operation) -> PyResult<Arc<Envelope<Self>>> {
+        let path = operation.path();
+        let Some(event_loop) = EventLoop::running(py)? else {
+            let what = format!("{} of the Rust stream '{}'", operation.call(), task::name(path));
+            return Err(error::no_running_event_loop(&what));
+        };
+        Ok(Envelope::new(Self { event_loop, waiter: AtomicUsize::new(Self::NOBODY), path }))
+    }
+
+    /// Lets go of the future: nobody waits for it any more.
+    fn disarm(&self) {
+        let key = self.waiter.swap(Self::NOBODY, Ordering::Relaxed);
+        if key != Self::NOBODY && !self.event_loop.is_left_behind() {
+            drop(self.event_loop.remove(key));
+        }
+    }
+}
+
+impl Wake for Envelope<Alarm> {
+    fn wake(self: Arc<Self>) {
+        let event_loop = Arc::clone(&self.letter.event_loop);
+        event_loop.post(self);
+    }
+}
+
+impl Letter for Alarm {
+    fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+        match envelope.letter.waiter.swap(Self::NOBODY, Ordering::Relaxed) {
+            // The task was cancelled meanwhile, or has been woken before.
+            Self::NOBODY => Ok(()),
+            key => AsyncioFuture::deliver(key, Settlement::Done(delivery.py.None()), delivery),
+        }
+    }
+
+    /// The task will not run again, nor will anything else on this loop.
+    fn refuse(_: Arc<Envelope<Self>>) {}
+}
+
+impl Cancel for Envelope<Alarm> {
+    fn tell(&self) -> Option<Duration> {
+        None
+    }
+
+    fn cancel(self: Arc<Self>) {
+        self.letter.disarm();
+    }
+
+    /// It is the awaitable that ends the operation, when the task throws `CancelledError` into it.
+    fn let_go(&self) -> bool {
+        self.letter.disarm();
+        true
+    }
+
+    fn path(&self) -> &'static str {
+        self.letter.path
+    }
+}
+
+impl<O: Operation> Awaitable for Polled<O> {
+    fn send<'py>(this: &Bound<'py, Object<Self>>, _: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
+        this.get().resume(this.py())
+    }
+}
+
+impl<O: Operation> Class for Polled<O> {
+    const NAME: &'static CStr = O::TYPE_NAME;
+
+    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
+        O::type_object()
+    }
+
+    fn protocol() -> Protocol {
+        Protocol::awaitable::<Self>()
+    }
+
+    fn members() -> Members<Self> {
+        Members::new()
+            .method_with(c"send", send)
+            .method_with(c"throw", throw)
+            .method(c"close", close)
+            .method(c"__await__", await_)
+    }
+
+    fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
+        let (call, path) = match &*this.get().stage.lock() {
+            Stage::New(operation) | Stage::Suspended(operation, _) => (operation.call(), operation.path()),
+            Stage::Over => return Ok(format!("<awaitable that is over at {:p}>", this.as_ptr())),
+        };
+        Ok(format!("<awaitable {call} of {} at {:p}>", task::qualified_name(path), this.as_ptr()))
+    }
+
+    fn traverse(&self, visit: &Visit) {
+        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
+        let Some(stage) = self.stage.try_lock() else { return };
+        match &*stage {
+            Stage::New(operation) => operation.traverse(visit),
+            Stage::Suspended(operation, waiting) => {
+                operation.traverse(visit);
+                visit.call(&waiting.future);
+            }
+            Stage::Over => {}
+        }
+    }
+
+    fn clear(&self, _: Python<'_>) {
+        let stage = mem::replace(&mut *self.stage.lock(), Stage::Over);
+        drop(stage);
+    }
+
+    /// As an operation that was never awaited has done nothing, there is nothing to say.
+    fn finalize(_: &Bound<'_, Object<Self>>) {}
+}
+
+type This<'py, O> = Bound<'py, Object<Polled<O>>>;
+
+fn send<'py, O: Operation>(this: &This<'py, O>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.check("send", 1, 1, &[])?;
+    match this.get().resume(this.py())? {
+        Sent::Yield(object) => Ok(object),
+        Sent::Return(value) => Err(class::stop_iteration(value)),
+    }
+}
+
+/// The Rust side cannot catch what is thrown: that is the operation's end.
+fn throw<'py, O: Operation>(this: &This<'py, O>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    let error = class::thrown("throw", arguments)?;
+    this.get().end()?;
+    Err(error)
+}
+
+fn close<'py, O: Operation>(this: &This<'py, O>) -> PyResult<Bound<'py, PyAny>> {
+    this.get().end()?;
+    Ok(this.py().None().into_bound(this.py()))
+}
+
+fn await_<'py, O: Operation>(this: &This<'py, O>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(this.clone().into_any())
+}
