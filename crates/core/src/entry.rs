@@ -116,8 +116,6 @@ enum Outcome {
 /// None of them is an error here: an error would pass through the event loop, and its frames would stand in the
 /// traceback.
 async fn settle(main: impl Future<Output: Output>) -> PyResult<Outcome> {
-    #[cfg(unix)]
-    Python::attach(signals::wake_event_loop)?;
     let mut main = pin!(main);
     future::poll_fn(|cx| {
         let poll = panic::catch_unwind(AssertUnwindSafe(|| main.as_mut().poll(cx).map(Output::into_result)));
@@ -137,59 +135,7 @@ async fn settle(main: impl Future<Output: Output>) -> PyResult<Outcome> {
 /// ignored.
 fn prepare(py: Python<'_>) -> PyResult<()> {
     py.import("sys")?.setattr("argv", env::args_os().collect::<Vec<OsString>>())?;
-    #[cfg(unix)]
-    signals::write_to_a_socket(py)?;
     Ok(())
-}
-
-/// Signals that wake the event loop.
-///
-/// Python only notes a signal when it comes, and handles it between two instructions of the main thread.
-/// A signal that comes when the main thread has let go of the GIL and does not wait for events yet, or that the system
-/// gives to another thread, would be handled with the next event, which may be far.
-/// One thread alone hardly ever sees that; beside the threads of a runtime it happens.
-///
-/// On Windows, asyncio does this itself.
-#[cfg(unix)]
-mod signals {
-    use pyo3::{prelude::*, sync::PyOnceLock, types::PyDict};
-
-    use crate::TaskLocals;
-
-    /// Both ends of the connection, which lasts as long as signals can come.
-    static SOCKETS: PyOnceLock<[Py<PyAny>; 2]> = PyOnceLock::new();
-
-    /// Has each signal written to a socket. Only the main thread may ask for that.
-    pub(super) fn write_to_a_socket(py: Python<'_>) -> PyResult<()> {
-        let [_, write] = sockets(py)?;
-        let keywords = PyDict::new(py);
-        // Who has not read the last signal will be woken all the same.
-        keywords.set_item("warn_on_full_buffer", false)?;
-        let descriptor = write.bind(py).call_method0("fileno")?;
-        py.import("signal")?.call_method("set_wakeup_fd", (descriptor,), Some(&keywords))?;
-        Ok(())
-    }
-
-    /// Has the event loop of the Rust task read from the socket.
-    pub(super) fn wake_event_loop(py: Python<'_>) -> PyResult<()> {
-        let [read, _] = sockets(py)?;
-        let event_loop = TaskLocals::current(py)?.event_loop(py)?;
-        let add_reader = event_loop.getattr("add_reader")?;
-        let receive = read.bind(py).getattr("recv")?;
-        event_loop.call_method1("call_soon_threadsafe", (add_reader, read, receive, 4096))?;
-        Ok(())
-    }
-
-    fn sockets(py: Python<'_>) -> PyResult<&[Py<PyAny>; 2]> {
-        SOCKETS.get_or_try_init(py, || {
-            let pair: (Bound<'_, PyAny>, Bound<'_, PyAny>) =
-                py.import("socket")?.call_method0("socketpair")?.extract()?;
-            for socket in [&pair.0, &pair.1] {
-                socket.call_method1("setblocking", (false,))?;
-            }
-            Ok([pair.0.unbind(), pair.1.unbind()])
-        })
-    }
 }
 
 /// Writes what Python writes for an exception that nobody has caught, and gives the exit code.

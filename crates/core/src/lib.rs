@@ -16,6 +16,7 @@ mod coroutine;
 mod future;
 mod stream;
 mod run;
+mod signals;
 mod block_on;
 #[cfg(feature = "macros")]
 mod entry;

@@ -7,7 +7,7 @@ use std::{
 
 use pyo3::{intern, prelude::*};
 
-use crate::{Runtime, RuntimeExt, task};
+use crate::{Runtime, RuntimeExt, signals::Wakeup, task};
 
 /// Which event loop a run makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ where
     T: Send + 'static,
 {
     let run = kind.module(py)?.getattr(intern!(py, "run"))?;
-    complete(py, runtime, future, |coroutine| run.call1((coroutine,)))
+    complete(py, runtime, future, |coroutine, _| run.call1((coroutine,)))
 }
 
 pub(crate) fn run_until_complete<R, F, T>(event_loop: &Bound<'_, PyAny>, runtime: &R, future: F) -> PyResult<T>
@@ -46,7 +46,11 @@ where
     T: Send + 'static,
 {
     let py = event_loop.py();
-    complete(py, runtime, future, |coroutine| event_loop.call_method1(intern!(py, "run_until_complete"), (coroutine,)))
+    complete(py, runtime, future, |coroutine, wakeup| {
+        let result = event_loop.call_method1(intern!(py, "run_until_complete"), (coroutine,));
+        wakeup.map_or(Ok(()), |wakeup| wakeup.remove_from(event_loop))?;
+        result
+    })
 }
 
 /// Runs an event loop that the caller owns until its `stop` is called.
@@ -66,7 +70,7 @@ fn complete<'py, R, F, T>(
     py: Python<'py>,
     runtime: &R,
     future: F,
-    drive: impl FnOnce(Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>,
+    drive: impl FnOnce(Bound<'py, PyAny>, Option<&Wakeup<'py>>) -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<T>
 where
     R: Runtime,
@@ -75,7 +79,12 @@ where
 {
     let output = Arc::new(Mutex::new(None));
     let sink = Arc::clone(&output);
+    let wakeup = Wakeup::set(py)?;
+    let reader = wakeup.as_ref().map(Wakeup::reader);
     let coroutine = runtime.into_coroutine(py, async move {
+        if let Some(reader) = reader {
+            Python::attach(|py| reader.add(py))?;
+        }
         let value = future.await?;
         *sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         Ok(())
@@ -83,7 +92,7 @@ where
     // It is the caller's future that reports name, not the one around it.
     coroutine.setattr(intern!(py, "__name__"), task::name(task::path::<F>()))?;
     coroutine.setattr(intern!(py, "__qualname__"), &*task::qualified_name(task::path::<F>()))?;
-    if let Err(error) = drive(coroutine.clone()) {
+    if let Err(error) = drive(coroutine.clone(), wakeup.as_ref()) {
         // A loop that refuses it leaves it as it is, and it would warn that nobody awaited it. One that was stopped has
         // made a task of it, which may go on.
         if !coroutine.getattr(intern!(py, "cr_suspended"))?.is_truthy()? {

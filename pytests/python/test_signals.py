@@ -1,0 +1,76 @@
+"""Ctrl-C while a Rust future runs."""
+
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a signal cannot be sent to the process alone")
+
+PROGRAM = """
+import asyncio, os, signal, sys, threading
+import bridge
+
+_, runner, way, target, kind = sys.argv
+if kind == "uvloop":
+    import uvloop
+    new_event_loop, run = uvloop.new_event_loop, uvloop.run
+    if sys.version_info < (3, 14):
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+else:
+    new_event_loop, run = asyncio.new_event_loop, asyncio.run
+
+gate = bridge.Gate()
+
+async def wait():
+    await gate.wait(way)
+
+def interrupt():
+    gate.wait_for_starts(1)
+    if target == "process":
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        # The main thread does not see it, unless it is woken.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+threading.Thread(target=interrupt).start()
+if runner == "run_until_complete":
+    loop = new_event_loop()
+try:
+    if runner == "asyncio.run":
+        run(wait())
+    elif runner == "run":
+        bridge.run(wait)
+    else:
+        bridge.run_until_complete(loop, wait)
+except KeyboardInterrupt:
+    print("interrupted")
+if runner == "run_until_complete":
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    gate.wait_for_drops(1)
+    loop.close()
+print("dropped", gate.dropped, "wakes", signal.set_wakeup_fd(-1))
+"""
+
+
+def run(*arguments):
+    command = [sys.executable, "-c", PROGRAM, *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    return finished.stdout.splitlines()
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("way", ["coroutine", "eager", "future"])
+def test_in_a_loop_that_python_runs(way, kind):
+    assert run("asyncio.run", way, "process", kind) == ["interrupted", "dropped 1 wakes -1"]
+
+
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("target", ["process", "thread"])
+@pytest.mark.parametrize("runner", ["run", "run_until_complete"])
+def test_in_a_loop_that_rust_runs(runner, target, kind):
+    """Also when the system gives the signal to another thread than the main one."""
+    assert run(runner, "coroutine", target, kind) == ["interrupted", "dropped 1 wakes -1"]
