@@ -44,8 +44,10 @@ import os, signal, sys, threading, bridge
 
 gate = bridge.Gate()
 
+waiting = 2 if sys.argv[1] == "thread" else 1
+
 def interrupt():
-    gate.wait_for_starts(1)
+    gate.wait_for_starts(waiting)
     os.kill(os.getpid(), signal.SIGINT)
 
 if sys.argv[1] == "thread":
