@@ -299,6 +299,30 @@ def pool_by_fork_server(rust, loops):
     pool(rust, loops, "forkserver")
 
 
+@situation(needs=("Runtime", "Gate"))
+def given_runtime(rust, loops):
+    """A runtime that the application has made and handed over is not there in the child: an error that says so."""
+    runtime, gate = rust.Runtime(), rust.Gate()
+
+    async def main():
+        gate.open(1)
+        await runtime.wait("coroutine", gate)
+
+    def use_in_child():
+        try:
+            loops.run(main())
+        except RuntimeError as error:
+            assert "fork" in str(error), error
+        else:
+            raise AssertionError("it has not raised")
+        use(rust, loops)
+
+    loops.run(main())
+    # The child does not end as a program does: to drop the runtime is to wait for threads that are not there.
+    join(fork_in_thread(use_in_child))
+    loops.run(main())
+
+
 @situation
 def preloaded(rust, loops):
     """A server that forks its workers before it has run a loop, each of which serves many."""

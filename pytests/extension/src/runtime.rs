@@ -10,24 +10,27 @@ use crate::{gate::Gate, run_on};
 
 /// A tokio runtime that can be shut down.
 #[pyclass(frozen, module = "bridge")]
-pub(crate) struct Runtime(Mutex<Option<tokio::runtime::Runtime>>);
+pub(crate) struct Runtime {
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    tokio: Tokio,
+}
 
 #[pymethods]
 impl Runtime {
     #[new]
     fn new() -> PyResult<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        Ok(Self(Mutex::new(Some(runtime))))
+        let tokio = Tokio::new(runtime.handle().clone());
+        Ok(Self { runtime: Mutex::new(Some(runtime)), tokio })
     }
 
     /// An awaitable of this runtime, that ends when the gate opens.
     fn wait<'py>(&self, py: Python<'py>, way: &str, gate: &Gate) -> PyResult<Bound<'py, PyAny>> {
-        let tokio = match &*self.0.lock().expect("nothing panics under the lock") {
-            Some(runtime) => Tokio::new(runtime.handle().clone()),
-            None => return Err(PyRuntimeError::new_err("the runtime was shut down")),
-        };
+        if self.runtime.lock().expect("nothing panics under the lock").is_none() {
+            return Err(PyRuntimeError::new_err("the runtime was shut down"));
+        }
         let opened = gate.opened();
-        run_on(&tokio, py, way, async move {
+        run_on(&self.tokio, py, way, async move {
             opened.await;
             Ok(())
         })
@@ -35,7 +38,7 @@ impl Runtime {
 
     /// Drops the runtime, and with it every future that has not ended.
     fn shut_down(&self, py: Python<'_>) {
-        let runtime = self.0.lock().expect("nothing panics under the lock").take();
+        let runtime = self.runtime.lock().expect("nothing panics under the lock").take();
         py.detach(|| drop(runtime));
     }
 }
