@@ -109,6 +109,7 @@ def busy(rust, loops):
 
     async def main():
         keep(*(rust.busy(0.05) for _ in range(8)))
+        await asyncio.sleep(0.01)
 
     on_open_loop(loops, main())
 
@@ -119,6 +120,7 @@ def stuck(rust, loops):
 
     async def main():
         keep(*(rust.busy(FOR_EVER) for _ in range(8)))
+        await asyncio.sleep(0.01)
 
     on_open_loop(loops, main())
 
@@ -187,6 +189,68 @@ def daemon_thread(rust, loops):
         threading.Thread(target=loop, daemon=True).start()
         started.wait()
     time.sleep(0.02)
+
+
+@situation(needs=("wait",))
+def blocked_threads(rust, loops):
+    """Daemon threads that wait for Rust when the interpreter ends, and some that are done about then."""
+    started = threading.Semaphore(0)
+
+    def wait(seconds):
+        started.release()
+        rust.wait(seconds)
+
+    times = [FOR_EVER] * 4 + [number * 0.001 for number in range(40)]
+    for seconds in times:
+        threading.Thread(target=wait, args=(seconds,), daemon=True).start()
+    for _ in times:
+        started.acquire()
+
+
+@situation(needs=("wait",))
+def blocked_again_and_again(rust, loops):
+    """A daemon thread that waits for Rust, for a short time, without end."""
+
+    def wait():
+        while True:
+            rust.wait(0.0001)
+
+    for _ in range(4):
+        threading.Thread(target=wait, daemon=True).start()
+    time.sleep(0.01)
+
+
+async def take(rust, seconds, count):
+    """Takes some items of streams without end, and leaves these open."""
+    streams = [rust.ticks(seconds, object()) for _ in range(10)]
+    keep(*streams)
+    for stream in streams:
+        async for _ in stream:
+            count -= 1
+            if count <= 0:
+                break
+
+
+@situation(needs=("ticks",))
+def streams_when_closed(rust, loops):
+    loops.run(take(rust, 0.0005, 20))
+
+
+@situation(needs=("ticks",))
+def streams_on_an_open_loop(rust, loops):
+    on_open_loop(loops, take(rust, 0.0005, 20))
+
+
+@situation(needs=("ticks",))
+def waiting_for_streams(rust, loops):
+    """Tasks in `async for`."""
+
+    async def main():
+        for _ in range(10):
+            keep(quietly(asyncio.ensure_future(take(rust, 0.0005, FOR_EVER))))
+        await asyncio.sleep(0.01)
+
+    on_open_loop(loops, main())
 
 
 @situation

@@ -1,9 +1,18 @@
 //! What `lasting` needs of this library, on the runtime that `BRIDGE_RUNTIME` names: tokio if it names none.
 
-use std::{env, future::Future, sync::OnceLock, time::Duration};
+use std::{
+    convert::Infallible,
+    env,
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use futures_lite::Stream;
 use pyo3::{exceptions::PyValueError, prelude::*};
 pub(crate) use pyo3_await_tokio::into_future;
+
+use crate::lasting::duration;
 
 #[derive(Clone, Copy)]
 enum Choice {
@@ -33,6 +42,78 @@ where
         Choice::Tokio => pyo3_await_tokio::into_asyncio_future(py, future),
         Choice::AsyncStd => pyo3_await_async_std::into_asyncio_future(py, future),
         Choice::Smol => pyo3_await_smol::into_asyncio_future(py, future),
+    }
+}
+
+/// Waits for a future in synchronous Python.
+fn block_on<F, T>(py: Python<'_>, future: F) -> PyResult<T>
+where
+    F: Future<Output = PyResult<T>> + Send,
+    T: Send,
+{
+    match choice()? {
+        Choice::Tokio => pyo3_await_tokio::block_on(py, future),
+        Choice::AsyncStd => pyo3_await_async_std::block_on(py, future),
+        Choice::Smol => pyo3_await_smol::block_on(py, future),
+    }
+}
+
+/// Makes an asynchronous iterator.
+fn iterate<S, T>(py: Python<'_>, stream: S) -> PyResult<Bound<'_, PyAny>>
+where
+    S: Stream<Item = PyResult<T>> + Send + 'static,
+    T: for<'a> IntoPyObject<'a> + Send + 'static,
+{
+    match choice()? {
+        Choice::Tokio => pyo3_await_tokio::into_async_iterator(py, stream),
+        Choice::AsyncStd => pyo3_await_async_std::into_async_iterator(py, stream),
+        Choice::Smol => pyo3_await_smol::into_async_iterator(py, stream),
+    }
+}
+
+/// What the control has no counterpart of.
+pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(wait, module)?)?;
+    module.add_function(wrap_pyfunction!(ticks, module)?)
+}
+
+/// Blocks the calling thread, detached, for some time.
+#[pyfunction]
+fn wait(py: Python<'_>, seconds: f64) -> PyResult<()> {
+    let time = duration(seconds)?;
+    block_on(py, async move {
+        sleep(time).await;
+        Ok(())
+    })
+}
+
+/// A stream of `value`, an item at a time, without end.
+#[pyfunction]
+fn ticks(py: Python<'_>, seconds: f64, value: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    let time = duration(seconds)?;
+    let value = Arc::new(value);
+    iterate(
+        py,
+        futures_lite::stream::unfold((), move |()| {
+            let value = Arc::clone(&value);
+            async move {
+                sleep(time).await;
+                Some((Ok(Tick(value)), ()))
+            }
+        }),
+    )
+}
+
+/// A Python object that no worker has to attach for to share it.
+struct Tick(Arc<Py<PyAny>>);
+
+impl<'py> IntoPyObject<'py> for Tick {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = Infallible;
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Infallible> {
+        Ok(self.0.bind(py).clone())
     }
 }
 

@@ -81,6 +81,6 @@ fn awaiting(awaitable: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
     host::start(py, future)
 }
 
-fn duration(seconds: f64) -> PyResult<Duration> {
+pub(crate) fn duration(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))
 }

@@ -21,6 +21,7 @@ fn bridge(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(runtime::workers, module)?)?;
     ends::add_to(module)?;
     calls::add_to(module)?;
+    host::add_to(module)?;
     lasting::add_to(module)?;
     loops::add_to(module)
 }
