@@ -1,10 +1,19 @@
 //! tokio's process-wide default runtime, and programs that have a runtime of their own: a process for each.
 
-use std::{process::ExitCode, sync::mpsc, thread, time::Duration};
+use std::{
+    future, mem,
+    panic::{self, AssertUnwindSafe},
+    process::ExitCode,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use pyo3_await_pytests::program::{self, Program};
-use pyo3_await_tokio::{TaskLocals, Tokio, into_coroutine, into_future, run, run_forever, scope, spawn};
+use pyo3_await_tokio::{
+    RuntimeExt as _, TaskLocals, Tokio, into_coroutine, into_future, run, run_forever, scope, spawn,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -48,6 +57,12 @@ programs! {
     main_shapes_the_default,
     main_shapes_a_current_thread_default,
     tokios_own_main_has_pythons_loop_in_a_thread,
+    a_shutdown_drops_futures_and_ends_the_threads,
+    a_shutdown_ends_a_current_thread_default,
+    a_shutdown_leaves_alone_what_is_not_its_own,
+    a_shutdown_in_a_task_is_refused,
+    a_forked_child_builds_a_default_of_its_own,
+    a_forked_child_wants_another_runtime_of_the_application,
 }
 
 fn thread_name() -> Option<String> {
@@ -133,6 +148,117 @@ fn the_default_is_replaced_by_the_applications_runtime() -> PyResult<()> {
     Tokio::from(own.handle().clone()).set_default()?;
     assert_eq!(name_of_worker()?.as_deref(), Some("application"));
     Tokio::configure(named("late")).expect_err("it is there already");
+    Ok(())
+}
+
+/// Long enough for threads that end at once, on any machine.
+const LONG: Duration = Duration::from_secs(30);
+
+/// Has `builder` make the default, shuts that down with a future in it, and sees both end and another begin.
+fn shut_down(mut builder: Builder) -> PyResult<()> {
+    let (ended, ends) = mpsc::channel();
+    builder.enable_all().on_thread_stop(move || {
+        let _ = ended.send(());
+    });
+    Tokio::configure(builder)?;
+    let (started, starts) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        Python::attach(|py| {
+            run(py, async move {
+                started.send(thread_name()).expect("the program receives");
+                future::pending::<PyResult<()>>().await
+            })
+        })
+    });
+    let name = starts.recv().expect("the future starts");
+    Python::attach(|py| Tokio::shutdown(py, LONG))?;
+    let error = thread.join().expect("the thread does not panic").expect_err("the future was dropped");
+    assert!(error.to_string().contains("was the runtime shut down"), "{error}");
+    // A current-thread runtime has no threads that it could tell of.
+    if name.as_deref() != Some("pyo3-await-tokio") {
+        ends.try_recv().expect("the worker has ended");
+    }
+    assert_eq!(name_of_worker()?, name);
+    Ok(())
+}
+
+fn a_shutdown_drops_futures_and_ends_the_threads() -> PyResult<()> {
+    Python::initialize();
+    shut_down(named("configured"))
+}
+
+fn a_shutdown_ends_a_current_thread_default() -> PyResult<()> {
+    Python::initialize();
+    shut_down(Builder::new_current_thread())
+}
+
+fn a_shutdown_leaves_alone_what_is_not_its_own() -> PyResult<()> {
+    Python::initialize();
+    Python::attach(|py| Tokio::shutdown(py, LONG))?;
+    let own = named("application").build()?;
+    Tokio::from(own.handle().clone()).set_default()?;
+    Python::attach(|py| Tokio::shutdown(py, LONG))?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("application"));
+    Ok(())
+}
+
+fn a_shutdown_in_a_task_is_refused() -> PyResult<()> {
+    Python::initialize();
+    let error = Python::attach(|py| run(py, async { Python::attach(|py| Tokio::shutdown(py, LONG)) }));
+    let error = error.expect_err("it would wait for itself");
+    assert!(error.to_string().contains("another thread"), "{error}");
+    assert!(name_of_worker()?.is_some(), "the default goes on");
+    Ok(())
+}
+
+/// Runs `child` in a forked process.
+fn in_child(child: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    Python::attach(|py| {
+        let os = py.import("os")?;
+        let id: i32 = os.call_method0("fork")?.extract()?;
+        if id != 0 {
+            let (_, status): (i32, i32) = os.call_method1("waitpid", (id, 0))?.extract()?;
+            assert_eq!(status, 0, "the child fails");
+            return Ok(());
+        }
+        let failed = panic::catch_unwind(AssertUnwindSafe(child)).map(|result| result.inspect_err(|e| e.display(py)));
+        os.call_method1("_exit", (if matches!(failed, Ok(Ok(()))) { 0 } else { 1 },))?;
+        unreachable!("the child has ended")
+    })
+}
+
+fn a_forked_child_builds_a_default_of_its_own() -> PyResult<()> {
+    Python::initialize();
+    Tokio::configure(named("configured"))?;
+    let parents = Tokio::current()?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("configured"));
+    in_child(|| {
+        assert_eq!(name_of_worker()?.as_deref(), Some("configured"));
+        // It is in use here too.
+        Tokio::configure(named("late")).expect_err("it was used");
+        let error = Python::attach(|py| parents.run(py, async { Ok(()) })).expect_err("its threads are elsewhere");
+        assert!(error.to_string().contains("left behind by os.fork()"), "{error}");
+        in_child(|| Ok(assert_eq!(name_of_worker()?.as_deref(), Some("configured"))))
+    })?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("configured"));
+    Ok(())
+}
+
+fn a_forked_child_wants_another_runtime_of_the_application() -> PyResult<()> {
+    Python::initialize();
+    let own = named("application").build()?;
+    Tokio::from(own.handle().clone()).set_default()?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("application"));
+    in_child(|| {
+        let error = name_of_worker().expect_err("its threads are elsewhere");
+        assert!(error.to_string().contains("hand it over by Tokio::set_default"), "{error}");
+        let own = named("another").build()?;
+        Tokio::from(own.handle().clone()).set_default()?;
+        assert_eq!(name_of_worker()?.as_deref(), Some("another"));
+        mem::forget(own);
+        Ok(())
+    })?;
+    assert_eq!(name_of_worker()?.as_deref(), Some("application"));
     Ok(())
 }
 

@@ -4,14 +4,16 @@ use std::{
     fmt,
     future::Future,
     io, mem,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     thread,
+    time::Duration,
 };
 
-use pyo3::{PyErr, PyResult, exceptions::PyRuntimeError};
-use pyo3_await::{PerProcess, Process, Runtime};
+use pyo3::{PyErr, PyResult, Python, exceptions::PyRuntimeError};
+use pyo3_await::{PerProcess, Process};
 use tokio::{
-    runtime::{Builder, Handle, RuntimeFlavor},
+    runtime::{Builder, Handle, Runtime, RuntimeFlavor},
+    sync::oneshot,
     task,
 };
 
@@ -32,7 +34,7 @@ pub struct Tokio {
     process: Process,
 }
 
-impl Runtime for Tokio {
+impl pyo3_await::Runtime for Tokio {
     fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -57,23 +59,44 @@ impl Runtime for Tokio {
 /// The runtime that the process uses where none is at hand.
 static DEFAULT: PerProcess<Mutex<Default>> = PerProcess::new(|parents| {
     // A lock that is held now, for a moment, stays so: its thread is not in this process.
-    Mutex::new(match parents.and_then(|parents| Some(parents.try_lock().ok()?.clone())) {
+    Mutex::new(match parents.and_then(|parents| parents.try_lock().ok()).as_deref() {
         Some(Default::Given(_) | Default::LeftBehind) => Default::LeftBehind,
-        Some(Default::Configured(builder) | Default::Started(_, builder)) => Default::Configured(builder),
+        Some(Default::Configured(builder) | Default::Started(_, _, builder)) => {
+            Default::Configured(Arc::clone(builder))
+        }
         Some(Default::Unset) | None => Default::Unset,
     })
 });
 
-#[derive(Clone)]
 enum Default {
     Unset,
     Configured(Arc<Mutex<Builder>>),
     /// What the builder built; a forked child builds another.
-    Started(Tokio, Arc<Mutex<Builder>>),
+    Started(Tokio, Threads, Arc<Mutex<Builder>>),
     /// The application's own.
     Given(Tokio),
     /// The application's own, in a forked child.
     LeftBehind,
+}
+
+/// The threads of a runtime, which run until they are told to stop.
+enum Threads {
+    Many(Runtime),
+    /// It is told how long it may wait for those that block, and says when it has ended.
+    One(oneshot::Sender<Duration>, mpsc::Receiver<()>),
+}
+
+impl Threads {
+    fn stop(self, timeout: Duration) {
+        match self {
+            Self::Many(runtime) => runtime.shutdown_timeout(timeout),
+            Self::One(stop, stopped) => {
+                let _ = stop.send(timeout);
+                // It ends by an error: nothing is sent.
+                let _ = stopped.recv_timeout(timeout);
+            }
+        }
+    }
 }
 
 impl Tokio {
@@ -94,21 +117,27 @@ impl Tokio {
     ///
     /// What keeps the runtime or its thread from starting.
     pub fn start(mut builder: Builder) -> io::Result<Self> {
-        Self::build(&mut builder)
+        let (tokio, threads) = Self::build(&mut builder)?;
+        // Dropping them would shut it down.
+        mem::forget(threads);
+        Ok(tokio)
     }
 
-    fn build(builder: &mut Builder) -> io::Result<Self> {
+    fn build(builder: &mut Builder) -> io::Result<(Self, Threads)> {
         let runtime = builder.build()?;
         let tokio = Self::new(runtime.handle().clone());
-        if runtime.handle().runtime_flavor() == RuntimeFlavor::CurrentThread {
-            thread::Builder::new()
-                .name("pyo3-await-tokio".to_owned())
-                .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        } else {
-            // Dropping it would shut it down.
-            mem::forget(runtime);
+        if runtime.handle().runtime_flavor() != RuntimeFlavor::CurrentThread {
+            return Ok((tokio, Threads::Many(runtime)));
         }
-        Ok(tokio)
+        let (stop, stopping) = oneshot::channel();
+        let (ended, stopped) = mpsc::channel();
+        thread::Builder::new().name("pyo3-await-tokio".to_owned()).spawn(move || {
+            let _ended: mpsc::Sender<()> = ended;
+            if let Ok(timeout) = runtime.block_on(stopping) {
+                runtime.shutdown_timeout(timeout);
+            }
+        })?;
+        Ok((tokio, Threads::One(stop, stopped)))
     }
 
     /// The runtime that the calling thread is in, else the process-wide default.
@@ -147,6 +176,36 @@ impl Tokio {
         Self::replace(Default::Given(self))
     }
 
+    /// Stops the default runtime, if the bridge has started it, and waits for its threads, `timeout` at the most.
+    ///
+    /// Futures that have not ended are dropped: whoever awaits them gets an error that says so.
+    /// A thread that blocks for longer is left to itself.
+    /// The next use of the default starts another one, built in the same way.
+    ///
+    /// It is not needed at the end of a program: when the interpreter ends, nothing more is polled.
+    ///
+    /// # Errors
+    ///
+    /// `RuntimeError` in a task of a tokio runtime, which would wait for itself.
+    pub fn shutdown(py: Python<'_>, timeout: Duration) -> PyResult<()> {
+        if task::try_id().is_some() {
+            return Err(PyRuntimeError::new_err(
+                "Tokio::shutdown was called by a tokio task, which would wait for itself: call it in another thread",
+            ));
+        }
+        let mut default = DEFAULT.get().lock().expect("nothing panics under the lock");
+        let old = mem::replace(&mut *default, Default::Unset);
+        let Default::Started(_, threads, builder) = old else {
+            *default = old;
+            return Ok(());
+        };
+        *default = Default::Configured(builder);
+        drop(default);
+        // Futures may attach, and so may what is dropped with them.
+        py.detach(|| threads.stop(timeout));
+        Ok(())
+    }
+
     fn replace(new: Default) -> Result<(), AlreadyInUse> {
         let mut default = DEFAULT.get().lock().expect("nothing panics under the lock");
         if let Default::Started(..) | Default::Given(_) = *default {
@@ -159,7 +218,7 @@ impl Tokio {
     fn default_runtime() -> PyResult<Self> {
         let mut default = DEFAULT.get().lock().expect("nothing panics under the lock");
         let builder = match &*default {
-            Default::Started(tokio, _) | Default::Given(tokio) => return Ok(tokio.clone()),
+            Default::Started(tokio, ..) | Default::Given(tokio) => return Ok(tokio.clone()),
             Default::LeftBehind => {
                 return Err(PyRuntimeError::new_err(
                     "the tokio runtime of the application was left behind by os.fork(): its threads are in the parent \
@@ -173,9 +232,9 @@ impl Tokio {
                 Arc::new(Mutex::new(builder))
             }
         };
-        let tokio = Self::build(&mut builder.lock().expect("nothing panics under the lock"))
+        let (tokio, threads) = Self::build(&mut builder.lock().expect("nothing panics under the lock"))
             .map_err(|error| PyRuntimeError::new_err(format!("the default tokio runtime can't be started: {error}")))?;
-        *default = Default::Started(tokio.clone(), builder);
+        *default = Default::Started(tokio.clone(), threads, builder);
         Ok(tokio)
     }
 }

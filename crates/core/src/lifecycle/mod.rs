@@ -24,7 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pyo3::{ffi, intern, prelude::*};
+use pyo3::{exceptions::PyTypeError, intern, prelude::*};
 
 use self::gate::{Counter, Gate};
 pub use self::process::{PerProcess, Process};
@@ -41,12 +41,9 @@ static GATE: Gate<COUNTERS> = Gate([const { Counter(AtomicUsize::new(0)) }; COUN
 /// Where the end of the interpreter waits for those who are in.
 static OUT: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
 
-/// Python's number of its main thread, once it is known.
-static MAIN_THREAD: AtomicUsize = AtomicUsize::new(0);
-
 thread_local! {
     static THREAD: Thread = const {
-        Thread { depth: Cell::new(0), counter: Cell::new(usize::MAX), role: Cell::new(Role::Unknown) }
+        Thread { depth: Cell::new(0), counter: Cell::new(usize::MAX), is_main: Cell::new(None) }
     };
 }
 
@@ -56,15 +53,9 @@ struct Thread {
     depth: Cell<usize>,
     /// The index of its counter, once it has one.
     counter: Cell<usize>,
-    role: Cell<Role>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
-    Unknown,
-    /// The thread that ends the interpreter, and so is not ended by it.
-    Main,
-    Other,
+    /// Whether this is the thread that ends the interpreter, and so is not ended by it: in this process, if that is
+    /// known.
+    is_main: Cell<Option<(bool, Process)>>,
 }
 
 /// The right to touch Python, until it is dropped, which must be on the same thread.
@@ -116,7 +107,7 @@ pub(crate) fn admit(py: Python<'_>) -> PyResult<Pass> {
 /// does not come back. The thread that ends it needs no pass any more.
 pub(crate) fn enter_or_park() -> Option<Pass> {
     let pass = enter();
-    if pass.is_none() && THREAD.with(|thread| thread.role.get() != Role::Main) {
+    if pass.is_none() && !THREAD.with(Thread::is_known_as_main) {
         park();
     }
     pass
@@ -158,24 +149,32 @@ impl Thread {
     }
 
     fn is_main(&self, py: Python<'_>) -> PyResult<bool> {
-        if self.role.get() == Role::Unknown {
-            // SAFETY: it may be called on any thread.
-            let this = unsafe { ffi::PyThread_get_thread_ident() };
-            self.role.set(if this as usize == main_thread(py)? { Role::Main } else { Role::Other });
+        if let Some((is_main, process)) = self.is_main.get() {
+            // The thread that forks is the child's main thread.
+            if process.is_current() {
+                return Ok(is_main);
+            }
         }
-        Ok(self.role.get() == Role::Main)
+        let is_main = handles_signals(py)?;
+        self.is_main.set(Some((is_main, Process::current())));
+        Ok(is_main)
+    }
+
+    fn is_known_as_main(&self) -> bool {
+        self.is_main.get().is_some_and(|(is_main, _)| is_main)
     }
 }
 
-fn main_thread(py: Python<'_>) -> PyResult<usize> {
-    let known = MAIN_THREAD.load(Ordering::Relaxed);
-    if known != 0 {
-        return Ok(known);
+/// Whether Python runs signal handlers on this thread, and ends the interpreter on it.
+///
+/// `threading.main_thread()` is another one when that module was imported first by another thread, as an embedding
+/// program may do. The `signal` module knows: it refuses the thread before it refuses the handler.
+fn handles_signals(py: Python<'_>) -> PyResult<bool> {
+    let signal = py.import(intern!(py, "_signal"))?;
+    match signal.call_method1(intern!(py, "signal"), (signal.getattr(intern!(py, "SIGINT"))?, py.None())) {
+        Err(error) => Ok(error.is_instance_of::<PyTypeError>(py)),
+        Ok(_) => unreachable!("None is not a signal handler"),
     }
-    let main = py.import(intern!(py, "threading"))?.call_method0(intern!(py, "main_thread"))?;
-    let number = main.getattr(intern!(py, "ident"))?.extract()?;
-    MAIN_THREAD.store(number, Ordering::Relaxed);
-    Ok(number)
 }
 
 impl Drop for Pass {
@@ -241,7 +240,7 @@ struct Hook;
 impl Hook {
     fn __call__(&self, py: Python<'_>) {
         // If an application ends its exit functions early, on whichever thread, that thread goes on.
-        THREAD.with(|thread| thread.role.set(Role::Main));
+        THREAD.with(|thread| thread.is_main.set(Some((true, Process::current()))));
         GATE.close();
         // Those who are in may have to attach before they come out.
         py.detach(|| wait_for_all_out(EXIT_BOUND));
