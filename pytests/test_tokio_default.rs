@@ -238,7 +238,10 @@ fn a_forked_child_builds_a_default_of_its_own() -> PyResult<()> {
         Tokio::configure(named("late")).expect_err("it was used");
         let error = Python::attach(|py| parents.run(py, async { Ok(()) })).expect_err("its threads are elsewhere");
         assert!(error.to_string().contains("left behind by os.fork()"), "{error}");
-        in_child(|| Ok(assert_eq!(name_of_worker()?.as_deref(), Some("configured"))))
+        in_child(|| {
+            assert_eq!(name_of_worker()?.as_deref(), Some("configured"));
+            Ok(())
+        })
     })?;
     assert_eq!(name_of_worker()?.as_deref(), Some("configured"));
     Ok(())

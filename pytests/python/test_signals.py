@@ -22,7 +22,14 @@ else:
 
 gate = bridge.Gate()
 
+async def tick():
+    while True:
+        await asyncio.sleep(0.05)
+
 async def wait():
+    if runner == "asyncio.run":
+        # A signal that comes just before Python waits for events is handled with the next event.
+        ticking = asyncio.create_task(tick())
     await gate.wait(way)
 
 def interrupt():
@@ -46,10 +53,10 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 if runner == "run_until_complete":
-    for task in asyncio.all_tasks(loop):
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
         task.cancel()
-    loop.run_until_complete(asyncio.sleep(0))
-    gate.wait_for_drops(1)
+    loop.run_until_complete(asyncio.wait(tasks))
     loop.close()
 print("dropped", gate.dropped, "wakes", signal.set_wakeup_fd(-1))
 """
