@@ -42,4 +42,5 @@ pages! {
     runtimes: "../../docs/src/runtimes.md",
     entry_points: "../../docs/src/entry-points.md",
     testing: "../../docs/src/testing.md",
+    lifecycle: "../../docs/src/lifecycle.md",
 }
