@@ -16,7 +16,7 @@ use pyo3::{PyTypeInfo, exceptions::PyStopIteration, ffi, prelude::*, sync::PyOnc
 pub(crate) use self::{
     arguments::{Arguments, thrown},
     members::Members,
-    slots::Protocol,
+    slots::{PendingException, Protocol},
 };
 
 /// A Rust type whose values are the contents of Python objects.

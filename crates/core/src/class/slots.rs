@@ -13,7 +13,7 @@ use pyo3::{
 };
 
 use super::{AsyncIterate, Awaitable, Class, Get, Object, Sent, Visit, stop_iteration};
-use crate::{error, panic};
+use crate::{error, lifecycle, panic};
 
 /// What the objects of a class are to Python's syntax.
 pub(crate) struct Protocol(Vec<ffi::PyType_Slot>);
@@ -104,6 +104,7 @@ pub(super) unsafe fn enter<T: Class, R>(
     let run = |py: Python<'_>| {
         // SAFETY: the caller says so.
         let this = unsafe { Bound::from_borrowed_ptr(py, this).cast_into_unchecked::<Object<T>>() };
+        let _pass = lifecycle::shelter(py);
         let error = match panic::catch(|| body(&this)) {
             Ok(Ok(value)) => return value,
             Ok(Err(error)) => error,
@@ -177,6 +178,7 @@ unsafe extern "C" fn deallocate<T: Class>(this: *mut ffi::PyObject) {
         }
         Python::attach_unchecked(|py| {
             let _pending = PendingException::set_aside(py);
+            let _pass = lifecycle::shelter(py);
             if let Err(panic) = panic::catch(|| ptr::drop_in_place(&raw mut (*object).value)) {
                 error::panicked(panic).write_unraisable(py, None);
             }
@@ -269,11 +271,11 @@ unsafe extern "C" fn async_next<T: AsyncIterate>(this: *mut ffi::PyObject) -> *m
 }
 
 /// An exception that was pending, put back at the end of the scope.
-struct PendingException([*mut ffi::PyObject; 3]);
+pub(crate) struct PendingException([*mut ffi::PyObject; 3]);
 
 impl PendingException {
     #[allow(deprecated, reason = "its successor is not in the oldest stable ABI")]
-    fn set_aside(_: Python<'_>) -> Self {
+    pub(crate) fn set_aside(_: Python<'_>) -> Self {
         let mut parts = [ptr::null_mut(); 3];
         let [kind, value, traceback] = &mut parts;
         // SAFETY: the thread is attached, and the pointers are places for the result.

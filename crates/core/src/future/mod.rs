@@ -21,6 +21,7 @@ use self::schedule::{end_unstarted, forget_what_ends_the_process, is_awaitable, 
 use crate::{
     TaskLocals, error,
     event_loop::{Delivery, Envelope, InFlight, Letter},
+    lifecycle,
     sync::Lock,
 };
 
@@ -338,6 +339,7 @@ struct Done(Arc<Envelope<Call>>);
 #[pymethods]
 impl Done {
     fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let _pass = lifecycle::shelter(task.py());
         let call = &self.0.letter;
         if call.locals.handle().is_left_behind() {
             return;

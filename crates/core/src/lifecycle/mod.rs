@@ -28,7 +28,7 @@ use pyo3::{exceptions::PyTypeError, intern, prelude::*};
 
 use self::gate::{Counter, Gate};
 pub use self::process::{PerProcess, Process};
-use crate::error;
+use crate::{class::PendingException, error};
 
 /// How long the end of the interpreter waits for polls and drains that are under way.
 const EXIT_BOUND: Duration = Duration::from_secs(5);
@@ -89,15 +89,25 @@ pub(crate) fn enter() -> Option<Pass> {
 /// `RuntimeError` on the main thread, when the interpreter is ending.
 pub(crate) fn admit(py: Python<'_>) -> PyResult<Pass> {
     THREAD.with(|thread| {
-        if thread.depth.get() > 0 {
-            return Ok(thread.pass(None));
+        if !thread.is_main(py)? {
+            return Ok(enter_or_park_attached(py));
         }
-        if thread.is_main(py)? {
-            return if GATE.is_closed() { Err(error::interpreter_ending()) } else { Ok(thread.pass(None)) };
-        }
-        if let Some(pass) = enter() {
-            return Ok(pass);
-        }
+        if GATE.is_closed() { Err(error::interpreter_ending()) } else { Ok(thread.pass(None)) }
+    })
+}
+
+/// Keeps the interpreter from ending this thread, which is attached, while there are Rust frames on its stack.
+///
+/// `None` on the main thread, which is not ended.
+pub(crate) fn shelter(py: Python<'_>) -> Option<Pass> {
+    THREAD.with(|thread| match thread.is_main(py) {
+        Ok(false) => Some(enter_or_park_attached(py)),
+        Ok(true) | Err(_) => None,
+    })
+}
+
+fn enter_or_park_attached(py: Python<'_>) -> Pass {
+    enter().unwrap_or_else(|| {
         py.detach::<(), _>(|| park());
         unreachable!("it stays there")
     })
@@ -170,6 +180,8 @@ impl Thread {
 /// `threading.main_thread()` is another one when that module was imported first by another thread, as an embedding
 /// program may do. The `signal` module knows: it refuses the thread before it refuses the handler.
 fn handles_signals(py: Python<'_>) -> PyResult<bool> {
+    // It may be asked for by an object that dies while an exception is on its way.
+    let _pending = PendingException::set_aside(py);
     let signal = py.import(intern!(py, "_signal"))?;
     match signal.call_method1(intern!(py, "signal"), (signal.getattr(intern!(py, "SIGINT"))?, py.None())) {
         Err(error) => Ok(error.is_instance_of::<PyTypeError>(py)),
