@@ -1,4 +1,4 @@
-//! Futures that clean up when they are cancelled.
+//! Futures that clean up when they are cancelled. What is written for a way is a row of the table in `ends`.
 
 use std::{
     future::{self, Future},
@@ -17,7 +17,7 @@ use pyo3::{
 };
 use pyo3_await_pytests::{Code, Counter};
 
-use super::way::Way;
+use super::{ends::drive, way::Way};
 use crate::adapter::{self, cancelled};
 
 /// More than any test has.
@@ -90,87 +90,67 @@ impl Traces {
     }
 }
 
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn the_awaiter_waits_for_the_clean_up() -> PyResult<()> {
+pub(super) fn the_awaiter_waits_for_the_clean_up(way: Way) -> PyResult<()> {
     let code = Code::new(CANCEL)?;
-    for way in Way::ALL {
-        let traces = Traces::default();
-        let make = way.maker(traces.future(HOUR, Ok(())))?;
-        let (started, told) = (traces.started.clone(), traces.told.clone());
-        let outcome = code.future("cancel_and_open", (make, started, told, traces.opened.clone()))?.await?;
-        let outcome: (bool, String) = Python::attach(|py| outcome.extract(py))?;
-        assert_eq!(outcome, (true, "CancelledError()".to_owned()), "{way:?}");
-        assert_eq!(traces.counts(), (1, 1, 1), "{way:?}");
-    }
+    let traces = Traces::default();
+    let make = way.maker(traces.future(HOUR, Ok(())))?;
+    let (started, told) = (traces.started.clone(), traces.told.clone());
+    let outcome: (bool, String) = drive(&code, "cancel_and_open", (make, started, told, traces.opened.clone()))?;
+    assert_eq!(outcome, (true, "CancelledError()".to_owned()));
+    assert_eq!(traces.counts(), (1, 1, 1));
     Ok(())
 }
 
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn an_error_of_the_clean_up_is_raised() -> PyResult<()> {
+pub(super) fn an_error_of_the_clean_up_is_raised(way: Way) -> PyResult<()> {
     let code = Code::new(CANCEL)?;
-    for way in Way::ALL {
-        let traces = Traces::default();
-        traces.opened.add();
-        let make = way.maker(traces.future(HOUR, Err(PyValueError::new_err("can't roll back"))))?;
-        let outcome = code.future("cancel_once", (make, traces.started.clone()))?.await?;
-        let outcome: String = Python::attach(|py| outcome.extract(py))?;
-        assert_eq!(outcome, "ValueError(\"can't roll back\")", "{way:?}");
-        assert_eq!(traces.counts(), (1, 1, 1), "{way:?}");
-    }
+    let traces = Traces::default();
+    traces.opened.add();
+    let make = way.maker(traces.future(HOUR, Err(PyValueError::new_err("can't roll back"))))?;
+    let outcome: String = drive(&code, "cancel_once", (make, traces.started.clone()))?;
+    assert_eq!(outcome, "ValueError(\"can't roll back\")");
+    assert_eq!(traces.counts(), (1, 1, 1));
     Ok(())
 }
 
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn it_is_dropped_when_its_time_is_up() -> PyResult<()> {
+pub(super) fn it_is_dropped_when_its_time_is_up(way: Way) -> PyResult<()> {
     const GRACE: Duration = Duration::from_millis(50);
 
     let code = Code::new(CANCEL)?;
-    for way in Way::ALL {
-        let traces = Traces::default();
-        let make = way.maker(traces.future(GRACE, Ok(())))?;
-        let begun = Instant::now();
-        let outcome = code.future("cancel_once", (make, traces.started.clone()))?.await?;
-        let elapsed = begun.elapsed();
-        let outcome: String = Python::attach(|py| outcome.extract(py))?;
-        assert_eq!(outcome, "CancelledError()", "{way:?}");
-        assert_eq!(traces.counts(), (1, 0, 1), "{way:?}");
-        // uvloop has timers of whole milliseconds, which may be one of them early.
-        assert!(elapsed + Duration::from_millis(1) >= GRACE, "{way:?}: {elapsed:?}");
-    }
+    let traces = Traces::default();
+    let make = way.maker(traces.future(GRACE, Ok(())))?;
+    let begun = Instant::now();
+    let outcome: String = drive(&code, "cancel_once", (make, traces.started.clone()))?;
+    let elapsed = begun.elapsed();
+    assert_eq!(outcome, "CancelledError()");
+    assert_eq!(traces.counts(), (1, 0, 1));
+    // uvloop has timers of whole milliseconds, which may be one of them early.
+    assert!(elapsed + Duration::from_millis(1) >= GRACE, "{elapsed:?}");
     Ok(())
 }
 
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn it_is_dropped_when_it_is_cancelled_once_more() -> PyResult<()> {
+pub(super) fn it_is_dropped_when_it_is_cancelled_once_more(way: Way) -> PyResult<()> {
     let code = Code::new(CANCEL)?;
-    for way in Way::ALL {
-        let traces = Traces::default();
-        let make = way.maker(traces.future(HOUR, Ok(())))?;
-        let (started, told) = (traces.started.clone(), traces.told.clone());
-        let outcome = code.future("cancel_twice", (make, started, told))?.await?;
-        let outcome: String = Python::attach(|py| outcome.extract(py))?;
-        assert_eq!(outcome, "CancelledError()", "{way:?}");
-        assert_eq!(traces.counts(), (1, 0, 1), "{way:?}");
-    }
+    let traces = Traces::default();
+    let make = way.maker(traces.future(HOUR, Ok(())))?;
+    let (started, told) = (traces.started.clone(), traces.told.clone());
+    let outcome: String = drive(&code, "cancel_twice", (make, started, told))?;
+    assert_eq!(outcome, "CancelledError()");
+    assert_eq!(traces.counts(), (1, 0, 1));
     Ok(())
 }
 
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn whoever_takes_the_request_back_is_dropped_at_once() -> PyResult<()> {
+pub(super) fn whoever_takes_the_request_back_is_dropped_at_once(way: Way) -> PyResult<()> {
     let code = Code::new(CANCEL)?;
-    for way in Way::ALL {
-        let (started, dropped) = (Counter::new(), Counter::new());
-        let (signal, guard) = (started.clone(), dropped.guard());
-        let make = way.maker(async move {
-            let _guard = guard;
-            drop(cancelled(HOUR)?);
-            signal.add();
-            future::pending::<PyResult<()>>().await
-        })?;
-        let outcome = code.future("cancel_once", (make, started.clone()))?.await?;
-        let outcome: String = Python::attach(|py| outcome.extract(py))?;
-        assert_eq!((outcome.as_str(), dropped.get()), ("CancelledError()", 1), "{way:?}");
-    }
+    let (started, dropped) = (Counter::new(), Counter::new());
+    let (signal, guard) = (started.clone(), dropped.guard());
+    let make = way.maker(async move {
+        let _guard = guard;
+        drop(cancelled(HOUR)?);
+        signal.add();
+        future::pending::<PyResult<()>>().await
+    })?;
+    let outcome: String = drive(&code, "cancel_once", (make, started.clone()))?;
+    assert_eq!((outcome.as_str(), dropped.get()), ("CancelledError()", 1));
     Ok(())
 }
 

@@ -45,17 +45,6 @@ impl Wait {
 }
 
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn a_dropped_future_cancels_its_task() -> PyResult<()> {
-    let (code, wait) = (Code::new(WAIT)?, Wait::default());
-    let future = poll_until(wait.future(&code)?, &wait.started).await;
-    assert_eq!(wait.cancelled.get(), 0);
-    drop(future);
-    wait.ended.reached(1).await;
-    assert_eq!(wait.cancelled.get(), 1);
-    Ok(())
-}
-
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn it_may_be_dropped_by_any_thread() -> PyResult<()> {
     let (code, wait) = (Code::new(WAIT)?, Wait::default());
     let future = poll_until(wait.future(&code)?, &wait.started).await;
@@ -125,17 +114,6 @@ async fn one_that_was_polled_is_released_too() -> PyResult<()> {
 }
 
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn a_detached_future_runs_on() -> PyResult<()> {
-    let (code, wait) = (Code::new(WAIT)?, Wait::default());
-    let future = poll_until(wait.future(&code)?, &wait.started).await;
-    future.detach();
-    code.run(c"gate.open()")?;
-    wait.ended.reached(1).await;
-    assert_eq!(wait.cancelled.get(), 0);
-    Ok(())
-}
-
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn a_detached_future_starts_if_it_has_not() -> PyResult<()> {
     let (code, wait) = (Code::new(WAIT)?, Wait::default());
     wait.future(&code)?.detach();
@@ -143,49 +121,6 @@ async fn a_detached_future_starts_if_it_has_not() -> PyResult<()> {
     code.run(c"gate.open()")?;
     wait.ended.reached(1).await;
     assert_eq!(wait.cancelled.get(), 0);
-    Ok(())
-}
-
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn a_shared_task_is_cancelled_unless_it_is_shielded() -> PyResult<()> {
-    let code = Code::new(
-        c"
-gate = Gate()
-
-async def wait():
-    await gate.wait()
-    return 'waited'
-
-async def tasks():
-    task, kept = asyncio.ensure_future(wait()), asyncio.ensure_future(wait())
-    return task, kept, asyncio.shield(kept)
-
-async def turn():
-    pass
-
-async def outcome(task):
-    # Whoever else waits for the task.
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return 'cancelled'
-",
-    )?;
-    let tasks = code.future("tasks", ())?.await?;
-    let (task, kept, shielded) = Python::attach(|py| tasks.extract::<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>(py))?;
-    for awaitable in [&task, &shielded] {
-        let future = Python::attach(|py| into_future(awaitable.bind(py).clone()))?;
-        // What is sent to the event loop comes in order: when the turn is over, the other has been started.
-        match select(future, code.future("turn", ())?).await {
-            Either::Left((result, _)) => panic!("it has ended: {result:?}"),
-            Either::Right((turn, future)) => turn.map(|_| drop(future))?,
-        };
-    }
-    let outcome = code.future("outcome", (&task,))?.await?;
-    assert_eq!(Python::attach(|py| outcome.extract::<String>(py))?, "cancelled");
-    code.run(c"gate.open()")?;
-    let outcome = code.future("outcome", (&kept,))?.await?;
-    assert_eq!(Python::attach(|py| outcome.extract::<String>(py))?, "waited");
     Ok(())
 }
 

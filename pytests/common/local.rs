@@ -13,7 +13,7 @@ use std::{
 
 use futures::channel::{mpsc, oneshot};
 use pyo3::prelude::*;
-use pyo3_await_pytests::{Code, Counter, Subject as _, on_loop};
+use pyo3_await_pytests::{Counter, Subject as _, on_loop};
 
 use super::way::{awaited, maker};
 use crate::{
@@ -101,34 +101,6 @@ async fn it_may_be_woken_from_any_thread() -> PyResult<()> {
     awaited(make)?.await?;
     let event_loop = on_loop(|_| Ok(thread::current().id())).await?;
     assert_eq!(polls.await.expect("it was sent"), [event_loop; 10]);
-    Ok(())
-}
-
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn a_cancelled_one_is_dropped_on_the_loops_thread() -> PyResult<()> {
-    let code = Code::new(
-        c"
-async def cancel(make):
-    task = asyncio.ensure_future(make())
-    await asyncio.sleep(0)
-    task.cancel()
-    await asyncio.wait([task])
-    return task.cancelled()
-",
-    )?;
-    let drops = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&drops);
-    let make = maker(move |py| {
-        let guard = Drops(seen, PhantomData);
-        into_local_coroutine(py, async move {
-            let _guard = guard;
-            future::pending::<PyResult<()>>().await
-        })
-    })?;
-    let cancelled = code.future("cancel", (make,))?.await?;
-    assert!(Python::attach(|py| cancelled.is_truthy(py))?);
-    let event_loop = on_loop(|_| Ok(thread::current().id())).await?;
-    assert_eq!(*drops.lock().expect("nothing panics under the lock"), [event_loop]);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod way;
 mod into_future;
 mod locals;
 mod dropping;
+mod ends;
 mod ways;
 mod eager;
 mod local;

@@ -18,9 +18,6 @@ impl Way {
     pub(super) const ALL: [Self; 4] =
         [Self::Coroutine, Self::EagerCoroutine, Self::LocalCoroutine, Self::AsyncioFuture];
 
-    /// The ways in which a future that has to wait is the runtime's.
-    pub(super) const SPAWNING: [Self; 3] = [Self::Coroutine, Self::EagerCoroutine, Self::AsyncioFuture];
-
     /// Makes a future awaitable. An asyncio future can only be made on the event loop's thread.
     pub(super) fn convert<F, T>(self, py: Python<'_>, future: F) -> PyResult<Bound<'_, PyAny>>
     where

@@ -9,6 +9,7 @@ pub mod async_std;
 pub mod smol;
 pub mod custom;
 pub mod mortal;
+pub mod held;
 pub mod counter;
 pub mod python;
 pub mod random;
