@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import weakref
 
 import pytest
 import uvloop
@@ -52,7 +53,7 @@ def pytest_pyfunc_call(pyfuncitem):
     return True
 
 
-@pytest.fixture(params=["coroutine", "future"])
+@pytest.fixture(params=["coroutine", "eager", "local", "future"])
 def way(request):
     """How a Rust future comes to Python."""
     return request.param
@@ -80,16 +81,17 @@ def reports():
 @pytest.fixture
 def new_loop(loop_class, reports):
     """Makes event loops, of this test's kind or a class derived from it, and closes those that are open at the end."""
-    loops = []
+    # Weakly, so that a new loop may get the address of an old one.
+    loops = weakref.WeakSet()
 
     def new_loop(loop_class=loop_class):
         loop = loop_class()
         loop.set_exception_handler(lambda loop, context: reports.append(context))
-        loops.append(loop)
+        loops.add(loop)
         return loop
 
     yield new_loop
-    for loop in loops:
+    for loop in list(loops):
         loop.close()
 
 

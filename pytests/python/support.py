@@ -2,6 +2,14 @@
 
 import asyncio
 
+import pytest
+
+# The ways that give a coroutine.
+coroutine_ways = pytest.mark.parametrize("way", ["coroutine", "eager", "local"])
+
+# The ways in which a future that has to wait is the runtime's: it goes on, and ends, while the event loop does not run.
+spawned_ways = pytest.mark.parametrize("way", ["coroutine", "eager", "future"])
+
 
 def outcome(function, *arguments, **keywords):
     """What a call returns or raises, as something that can be compared."""
@@ -22,6 +30,12 @@ async def outcome_of(awaitable):
 async def turns(count=5):
     """Lets the event loop make a few turns."""
     for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def drops(gate, count):
+    """Lets the event loop run until futures have been dropped: those that stay on its thread need it for that."""
+    while gate.dropped < count:
         await asyncio.sleep(0)
 
 

@@ -6,7 +6,7 @@ import threading
 
 import bridge
 import pytest
-from support import in_task, outcome_of, settle, turns
+from support import coroutine_ways, drops, in_task, outcome_of, settle, turns
 
 since_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
 since_3_12 = pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
@@ -15,33 +15,38 @@ since_3_12 = pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Pytho
 # What runs a loop.
 
 
+@coroutine_ways
 @pytest.mark.parametrize("later", [False, True])
-def test_asyncio_run(asyncio_run, later):
-    assert asyncio_run(bridge.value("coroutine", "the value", later)) == "the value"
+def test_asyncio_run(asyncio_run, later, way):
+    assert asyncio_run(bridge.value(way, "the value", later)) == "the value"
 
 
-def test_asyncio_run_raises(asyncio_run):
+@coroutine_ways
+def test_asyncio_run_raises(asyncio_run, way):
     error = ValueError("raised")
     with pytest.raises(ValueError) as caught:
-        asyncio_run(bridge.fail("coroutine", error, True))
+        asyncio_run(bridge.fail(way, error, True))
     assert caught.value is error
 
 
-def test_asyncio_run_twice(asyncio_run):
+@coroutine_ways
+def test_asyncio_run_twice(asyncio_run, way):
     for value in range(2):
-        assert asyncio_run(bridge.value("coroutine", value, True)) == value
+        assert asyncio_run(bridge.value(way, value, True)) == value
 
 
+@coroutine_ways
 @since_3_11
-def test_runner(new_loop):
+def test_runner(new_loop, way):
     with asyncio.Runner(loop_factory=new_loop) as runner:
         for value in range(2):
-            assert runner.run(bridge.value("coroutine", value, True)) == value
+            assert runner.run(bridge.value(way, value, True)) == value
 
 
-def test_run_until_complete(new_loop):
+@coroutine_ways
+def test_run_until_complete(new_loop, way):
     loop = new_loop()
-    assert loop.run_until_complete(bridge.value("coroutine", 1, True)) == 1
+    assert loop.run_until_complete(bridge.value(way, 1, True)) == 1
 
     async def start():
         return bridge.value("future", 2, True)
@@ -57,11 +62,11 @@ def test_run_coroutine_threadsafe(new_loop, way):
     async def awaited():
         return await bridge.value(way, "the value", True)
 
-    coroutine = bridge.value(way, "the value", True) if way == "coroutine" else awaited()
+    coroutine = bridge.value(way, "the value", True) if way in ("coroutine", "eager") else awaited()
     assert asyncio.run_coroutine_threadsafe(coroutine, loop).result(20) == "the value"
 
     gate = bridge.Gate()
-    coroutine = gate.wait(way) if way == "coroutine" else in_loop(gate.wait, way)
+    coroutine = gate.wait(way) if way in ("coroutine", "eager") else in_loop(gate.wait, way)
     future = asyncio.run_coroutine_threadsafe(coroutine, loop)
     gate.wait_for_starts(1)
     assert future.cancel()
@@ -72,15 +77,16 @@ def test_run_coroutine_threadsafe(new_loop, way):
 
 
 async def in_loop(make, *arguments):
-    """What can be made only in a running loop."""
+    """What can be made only where the loop runs."""
     return await make(*arguments)
 
 
 # What makes a task.
 
 
-async def test_create_task():
-    task = asyncio.create_task(bridge.value("coroutine", "the value", True), name="named")
+@coroutine_ways
+async def test_create_task(way):
+    task = asyncio.create_task(bridge.value(way, "the value", True), name="named")
     assert task.get_name() == "named"
     assert await task == "the value"
     assert task.result() == "the value"
@@ -89,7 +95,7 @@ async def test_create_task():
 async def test_a_task_written_in_python(way):
     task = asyncio.tasks._PyTask(in_task(bridge.value(way, 1, True)), loop=asyncio.get_running_loop())
     assert await task == 1
-    if way == "coroutine":
+    if way != "future":
         task = asyncio.tasks._PyTask(bridge.value(way, 2, True), loop=asyncio.get_running_loop())
         assert await task == 2
 
@@ -97,7 +103,7 @@ async def test_a_task_written_in_python(way):
 async def test_ensure_future(way):
     awaitable = bridge.value(way, 1, True)
     future = asyncio.ensure_future(awaitable)
-    assert isinstance(future, asyncio.Task) if way == "coroutine" else future is awaitable
+    assert isinstance(future, asyncio.Task) if way != "future" else future is awaitable
     assert await future == 1
 
 
@@ -107,10 +113,11 @@ async def test_wrap_future():
     assert await future == 1
 
 
+@coroutine_ways
 @since_3_11
-async def test_task_group():
+async def test_task_group(way):
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(bridge.value("coroutine", value, True)) for value in range(10)]
+        tasks = [group.create_task(bridge.value(way, value, True)) for value in range(10)]
     assert [task.result() for task in tasks] == list(range(10))
 
 
@@ -156,7 +163,7 @@ async def test_gather_raises_the_first_exception(way):
         await asyncio.gather(gate.wait(way), bridge.fail(way, ValueError("raised"), True))
     assert gate.dropped == 0
     gate.open(1)
-    gate.wait_for_drops(1)
+    await drops(gate, 1)
     await turns()
 
 
@@ -168,7 +175,7 @@ async def test_gather_is_cancelled(way):
     assert gathering.cancel("why")
     assert (await outcome_of(gathering))[:2] == ("raised", asyncio.CancelledError)
     # It ends with the first of them.
-    gate.wait_for_drops(10)
+    await drops(gate, 10)
     await turns()
 
 

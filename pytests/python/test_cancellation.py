@@ -7,7 +7,7 @@ import threading
 
 import bridge
 import pytest
-from support import in_task, outcome_of, turns
+from support import coroutine_ways, in_task, outcome_of, spawned_ways, turns
 
 since_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
 
@@ -81,9 +81,10 @@ async def test_a_future_is_cancelled_by_itself():
     assert not future.cancel()
 
 
-async def test_a_future_that_a_coroutine_waits_for_is_cancelled():
+@coroutine_ways
+async def test_a_future_that_a_coroutine_waits_for_is_cancelled(way):
     gate = bridge.Gate()
-    coroutine = gate.wait("coroutine")
+    coroutine = gate.wait(way)
     task = asyncio.create_task(coroutine)
     await asyncio.sleep(0)
     assert coroutine.cr_await.cancel("why")
@@ -95,14 +96,16 @@ async def test_a_future_that_a_coroutine_waits_for_is_cancelled():
 # When.
 
 
-async def test_before_the_task_has_started():
+@coroutine_ways
+async def test_before_the_task_has_started(way):
     gate = bridge.Gate()
-    task = asyncio.create_task(gate.wait("coroutine"))
+    task = asyncio.create_task(gate.wait(way))
     assert task.cancel()
     assert await outcome_of(task) == CANCELLED
     assert (gate.started, gate.dropped) == (0, 1)
 
 
+@pytest.mark.parametrize("way", ["coroutine", "future"])
 async def test_before_the_first_poll(way):
     gate = bridge.Gate()
     with Blocked() as blocked:
@@ -117,6 +120,7 @@ async def test_before_the_first_poll(way):
     await blocked.end()
 
 
+@spawned_ways
 async def test_while_it_completes(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.block(way))
@@ -128,6 +132,7 @@ async def test_while_it_completes(way):
     assert gate.dropped == 1
 
 
+@spawned_ways
 async def test_after_it_completed_and_before_that_was_delivered(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.wait(way, "the value"))
@@ -140,6 +145,7 @@ async def test_after_it_completed_and_before_that_was_delivered(way):
     assert future.cancelled()
 
 
+@spawned_ways
 async def test_an_error_on_its_way_is_not_lost(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.fail(way, ValueError("raised")))

@@ -1,4 +1,4 @@
-"""What `into_coroutine` gives is a coroutine, in all that Python code can see of one."""
+"""What the three ways to a coroutine give is one, in all that Python code can see of it."""
 
 import asyncio
 import collections.abc
@@ -15,13 +15,19 @@ import weakref
 
 import bridge
 import pytest
-from support import outcome, outcome_of, settle
+from support import drops, outcome, outcome_of, settle
 
 REUSED = "raised", RuntimeError, "cannot reuse already awaited coroutine"
 
 
-def made():
-    return bridge.value("coroutine", 1, True)
+@pytest.fixture(params=["coroutine", "eager", "local"])
+def way(request):
+    """The ways that give a coroutine."""
+    return request.param
+
+
+def made(way):
+    return bridge.value(way, 1, True)
 
 
 async def native():
@@ -31,8 +37,8 @@ async def native():
     return await future
 
 
-def test_is_a_coroutine():
-    coroutine = made()
+def test_is_a_coroutine(way):
+    coroutine = made(way)
     assert isinstance(coroutine, collections.abc.Coroutine)
     assert asyncio.iscoroutine(coroutine)
     assert inspect.isawaitable(coroutine)
@@ -40,13 +46,13 @@ def test_is_a_coroutine():
     coroutine.close()
 
 
-def test_is_made_without_a_loop(run):
-    assert run(made()) == 1
+def test_is_made_without_a_loop(run, way):
+    assert run(made(way)) == 1
 
 
-async def test_starts_at_the_first_await():
+async def test_starts_at_the_first_await(way):
     gate = bridge.Gate()
-    coroutine = gate.wait("coroutine")
+    coroutine = gate.wait(way)
     # Whatever was spawned before this one, has been polled when this one has.
     for _ in range(2 * bridge.workers()):
         await bridge.value("coroutine", None, True)
@@ -61,23 +67,23 @@ async def test_starts_at_the_first_await():
 # The names.
 
 
-def test_has_the_name_of_the_rust_function():
-    coroutine = made()
+def test_has_the_name_of_the_rust_function(way):
+    coroutine = made(way)
     assert coroutine.__name__ == "value"
     assert coroutine.__qualname__ == "bridge::ends::value"
     coroutine.close()
 
 
-def test_a_method_of_a_trait_gives_a_name():
-    coroutine = bridge.of_a_trait("coroutine")
+def test_a_method_of_a_trait_gives_a_name(way):
+    coroutine = bridge.of_a_trait(way)
     assert coroutine.__name__ == "work"
     assert coroutine.__qualname__.endswith("::work")
     coroutine.close()
 
 
 @pytest.mark.parametrize("attribute", ["__name__", "__qualname__"])
-def test_can_be_renamed(attribute):
-    coroutine, reference = made(), native()
+def test_can_be_renamed(attribute, way):
+    coroutine, reference = made(way), native()
     for each in coroutine, reference:
         setattr(each, attribute, "other")
         assert getattr(each, attribute) == "other"
@@ -88,8 +94,8 @@ def test_can_be_renamed(attribute):
         each.close()
 
 
-def test_the_warning_and_the_repr_use_the_new_name():
-    coroutine = made()
+def test_the_warning_and_the_repr_use_the_new_name(way):
+    coroutine = made(way)
     coroutine.__qualname__ = "other"
     assert "coroutine object other" in repr(coroutine)
     with pytest.warns(RuntimeWarning, match="coroutine 'other' was never awaited"):
@@ -99,8 +105,8 @@ def test_the_warning_and_the_repr_use_the_new_name():
 # Its states.
 
 
-async def test_shows_its_state():
-    coroutine = made()
+async def test_shows_its_state(way):
+    coroutine = made(way)
     assert "coroutine object bridge::ends::value created at 0x" in repr(coroutine)
     assert (coroutine.cr_await, coroutine.cr_running, coroutine.cr_suspended) == (None, False, False)
 
@@ -115,15 +121,15 @@ async def test_shows_its_state():
     assert (coroutine.cr_await, coroutine.cr_running, coroutine.cr_suspended) == (None, False, False)
 
 
-def test_has_no_python_frame():
-    coroutine = made()
+def test_has_no_python_frame(way):
+    coroutine = made(way)
     assert (coroutine.cr_frame, coroutine.cr_code, coroutine.cr_origin) == (None, None, None)
     coroutine.close()
 
 
-async def test_asyncio_can_describe_its_task():
+async def test_asyncio_can_describe_its_task(way):
     gate = bridge.Gate()
-    task = asyncio.create_task(gate.wait("coroutine"))
+    task = asyncio.create_task(gate.wait(way))
     await asyncio.sleep(0)
     assert "Gate::wait" in repr(task)
     assert task.get_stack() == []
@@ -134,11 +140,11 @@ async def test_asyncio_can_describe_its_task():
     await task
 
 
-async def test_a_python_coroutine_shows_that_it_awaits_it():
+async def test_a_python_coroutine_shows_that_it_awaits_it(way):
     async def outer(coroutine):
         await coroutine
 
-    inner = made()
+    inner = made(way)
     coroutine = outer(inner)
     future = coroutine.send(None)
     assert coroutine.cr_await is inner
@@ -150,8 +156,8 @@ async def test_a_python_coroutine_shows_that_it_awaits_it():
 # Driving it by hand.
 
 
-async def test_yields_a_future_of_the_running_loop():
-    coroutine = made()
+async def test_yields_a_future_of_the_running_loop(way):
+    coroutine = made(way)
     future = coroutine.send(None)
     assert asyncio.isfuture(future)
     assert future._asyncio_future_blocking is True
@@ -160,16 +166,40 @@ async def test_yields_a_future_of_the_running_loop():
 
 
 @pytest.mark.parametrize("value", [None, 1, (), (1, 2), StopIteration(3), ValueError("a value")], ids=repr)
-async def test_returns_by_stop_iteration(value):
-    coroutine = bridge.value("coroutine", value, False)
+async def test_returns_by_stop_iteration(value, way):
+    coroutine = bridge.value(way, value, True)
     await settle(coroutine.send(None))
     with pytest.raises(StopIteration) as caught:
         coroutine.send(None)
     assert caught.value.value is value
 
 
-async def test_its_iterator_is_driven_like_itself():
-    coroutine = made()
+@pytest.mark.parametrize("value", [None, 1, (), (1, 2), StopIteration(3), ValueError("a value")], ids=repr)
+@pytest.mark.parametrize("way", ["eager", "local"])
+async def test_one_that_is_polled_in_place_and_ready_returns_at_once(value, way):
+    coroutine = bridge.value(way, value, False)
+    with pytest.raises(StopIteration) as caught:
+        coroutine.send(None)
+    assert caught.value.value is value
+    assert outcome(coroutine.send, None) == REUSED
+
+
+@pytest.mark.parametrize("way", ["eager", "local"])
+async def test_one_that_is_polled_in_place_is_polled_by_the_first_send(way):
+    gate = bridge.Gate()
+    coroutine = gate.wait(way, "the value")
+    assert gate.started == 0
+    future = coroutine.send(None)
+    assert gate.started == 1
+    gate.open(1)
+    await settle(future)
+    with pytest.raises(StopIteration) as caught:
+        coroutine.send(None)
+    assert caught.value.value == "the value"
+
+
+async def test_its_iterator_is_driven_like_itself(way):
+    coroutine = made(way)
     iterator = coroutine.__await__()
     assert iter(iterator) is iterator
     await settle(next(iterator))
@@ -200,7 +230,7 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-async def test_steps_as_a_python_coroutine_does(script):
+async def test_steps_as_a_python_coroutine_does(script, way):
     def outcomes(coroutine):
         for each in script:
             kind, what, *message = outcome(each, coroutine)
@@ -209,16 +239,16 @@ async def test_steps_as_a_python_coroutine_does(script):
             # What is wrong with the arguments is said in other words in each version.
             yield (kind, what) if what is TypeError else (kind, what, *message)
 
-    assert list(outcomes(made())) == list(outcomes(native()))
+    assert list(outcomes(made(way))) == list(outcomes(native()))
 
 
-async def test_takes_none_first():
-    coroutine, reference = made(), native()
+async def test_takes_none_first(way):
+    coroutine, reference = made(way), native()
     assert outcome(coroutine.send, 1) == outcome(reference.send, 1)
     assert await coroutine == await reference
 
 
-async def test_raises_what_is_thrown_with_its_traceback():
+async def test_raises_what_is_thrown_with_its_traceback(way):
     def traceback():
         try:
             raise KeyError("elsewhere")
@@ -227,13 +257,13 @@ async def test_raises_what_is_thrown_with_its_traceback():
 
     error = ValueError("thrown")
     for arguments in [(error,), (ValueError, error), (ValueError, error, None)]:
-        coroutine = made()
+        coroutine = made(way)
         coroutine.send(None)
         with pytest.raises(ValueError) as caught:
             coroutine.throw(*arguments)
         assert caught.value is error
 
-    coroutine = made()
+    coroutine = made(way)
     coroutine.send(None)
     with pytest.raises(ValueError, match="made here") as caught:
         coroutine.throw(ValueError, "made here", traceback())
@@ -243,46 +273,47 @@ async def test_raises_what_is_thrown_with_its_traceback():
 @pytest.mark.parametrize(
     "arguments", [(None,), (ValueError("a value"), "and another"), (ValueError, "message", "no traceback"), (int,)]
 )
-async def test_refuses_to_throw(arguments):
-    coroutine = made()
+async def test_refuses_to_throw(arguments, way):
+    coroutine = made(way)
     with pytest.raises(TypeError):
         coroutine.throw(*arguments)
     coroutine.close()
 
 
-async def test_a_refused_throw_leaves_it_as_it_was():
-    coroutine = made()
+async def test_a_refused_throw_leaves_it_as_it_was(way):
+    coroutine = made(way)
     assert outcome(coroutine.throw, 1)[1] is TypeError
     assert await coroutine == 1
 
 
 @pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("end", [step("close"), step("throw", ValueError)])
-async def test_ending_it_drops_the_rust_future(started, end):
+async def test_ending_it_drops_the_rust_future(started, end, way):
     gate = bridge.Gate()
-    coroutine = gate.wait("coroutine")
+    coroutine = gate.wait(way)
     if started:
         coroutine.send(None)
         gate.wait_for_starts(1)
     outcome(end, coroutine)
-    gate.wait_for_drops(1)
+    await drops(gate, 1)
     assert gate.started == int(started)
 
 
 # Awaited where or when it cannot be.
 
 
-def test_cannot_be_started_without_a_loop():
+def test_cannot_be_started_without_a_loop(way):
     gate = bridge.Gate()
-    coroutine = gate.wait("coroutine")
+    coroutine = gate.wait(way)
     message = r"no running event loop: .*'wait' must be awaited inside one, for instance by asyncio.run\(...\)"
     with pytest.raises(RuntimeError, match=message):
         coroutine.send(None)
-    assert (gate.started, gate.dropped) == (0, 1)
+    # An eager one looks for a loop when it has to wait.
+    assert (gate.started, gate.dropped) == (1 if way == "eager" else 0, 1)
 
 
-async def test_cannot_be_awaited_twice():
-    coroutine = made()
+async def test_cannot_be_awaited_twice(way):
+    coroutine = made(way)
     assert await coroutine == 1
     for _ in range(2):
         assert await outcome_of(coroutine) == REUSED
@@ -290,15 +321,15 @@ async def test_cannot_be_awaited_twice():
     assert coroutine.close() is None
 
 
-async def test_cannot_be_awaited_after_an_error():
-    coroutine = bridge.fail("coroutine", ValueError("once"), True)
+async def test_cannot_be_awaited_after_an_error(way):
+    coroutine = bridge.fail(way, ValueError("once"), True)
     assert await outcome_of(coroutine) == ("raised", ValueError, "once")
     assert await outcome_of(coroutine) == REUSED
 
 
-async def test_is_awaited_by_two_tasks_at_once():
+async def test_is_awaited_by_two_tasks_at_once(way):
     gate = bridge.Gate()
-    coroutine = gate.wait("coroutine", "the value")
+    coroutine = gate.wait(way, "the value")
     tasks = [asyncio.create_task(outcome_of(coroutine)) for _ in range(2)]
     await asyncio.sleep(0)
     gate.open(1)
@@ -308,9 +339,8 @@ async def test_is_awaited_by_two_tasks_at_once():
     assert outcomes[0][:2] == ("raised", RuntimeError)
 
 
-def test_cannot_be_stepped_while_it_is_being_stepped(loop_class, new_loop, run):
-    gate = bridge.Gate()
-    coroutine = gate.wait("coroutine", "the value")
+def test_cannot_be_stepped_while_it_is_being_stepped(loop_class, new_loop, run, way):
+    coroutine = made(way)
     seen = []
 
     class Reentrant(loop_class):
@@ -322,16 +352,15 @@ def test_cannot_be_stepped_while_it_is_being_stepped(loop_class, new_loop, run):
                 seen.append(outcome(getattr(coroutine, method), *values))
             super().add_reader(*arguments)
 
-    gate.open(1)
-    assert run(coroutine, new_loop(Reentrant)) == "the value"
+    assert run(coroutine, new_loop(Reentrant)) == 1
     description, state, *outcomes = seen
     assert "running" in description
     assert state == (True, False, None)
     assert outcomes == 3 * [("raised", ValueError, "coroutine already executing")]
 
 
-def test_cannot_be_stepped_by_two_threads_at_once(loop_class, new_loop, run):
-    coroutine = made()
+def test_cannot_be_stepped_by_two_threads_at_once(loop_class, new_loop, run, way):
+    coroutine = made(way)
     seen = []
 
     class Shared(loop_class):
@@ -348,43 +377,43 @@ def test_cannot_be_stepped_by_two_threads_at_once(loop_class, new_loop, run):
 # Never awaited.
 
 
-def test_warns_when_it_was_never_awaited():
+def test_warns_when_it_was_never_awaited(way):
     gate = bridge.Gate()
     with pytest.warns(RuntimeWarning) as caught:
-        gate.wait("coroutine")
+        gate.wait(way)
     assert [str(warning.message) for warning in caught] == ["coroutine 'bridge::gate::Gate::wait' was never awaited"]
     # It is said of the line that let the coroutine go.
     assert caught[0].filename == __file__
     assert gate.dropped == 1
 
 
-def test_the_warning_as_an_error_is_unraisable(monkeypatch):
+def test_the_warning_as_an_error_is_unraisable(monkeypatch, way):
     unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append((args.exc_type, str(args.exc_value))))
     gate = bridge.Gate()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        gate.wait("coroutine")
+        gate.wait(way)
     assert unraisable == [(RuntimeWarning, "coroutine 'bridge::gate::Gate::wait' was never awaited")]
     assert gate.dropped == 1
 
 
 @pytest.mark.parametrize("action", ["always", "ignore", "error"])
-def test_the_warning_keeps_the_exception_that_is_on_its_way(monkeypatch, action):
+def test_the_warning_keeps_the_exception_that_is_on_its_way(monkeypatch, action, way):
     monkeypatch.setattr(sys, "unraisablehook", lambda args: None)
     with warnings.catch_warnings(record=True):
         warnings.simplefilter(action)
         with pytest.raises(ZeroDivisionError):
             # The coroutine dies on the interpreter's stack, by the exception.
-            [made(), 1 / 0]
+            [made(way), 1 / 0]
 
 
-def test_does_not_come_back_to_life_through_the_warning(monkeypatch):
+def test_does_not_come_back_to_life_through_the_warning(monkeypatch, way):
     kept = []
     monkeypatch.setattr(warnings, "showwarning", lambda *arguments, **keywords: kept.append((arguments, keywords)))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        coroutine = made()
+        coroutine = made(way)
         dead = weakref.ref(coroutine)
         del coroutine
     assert len(kept) == 1
@@ -392,8 +421,8 @@ def test_does_not_come_back_to_life_through_the_warning(monkeypatch):
 
 
 @pytest.mark.parametrize("end", [step("close"), step("throw", ValueError), step("send", None)])
-def test_does_not_warn_when_it_was_ended(end):
-    coroutine = made()
+def test_does_not_warn_when_it_was_ended(end, way):
+    coroutine = made(way)
     outcome(end, coroutine)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -404,9 +433,9 @@ def test_does_not_warn_when_it_was_ended(end):
 # Its memory.
 
 
-def test_can_be_referred_to_weakly():
+def test_can_be_referred_to_weakly(way):
     called = []
-    coroutine = made()
+    coroutine = made(way)
     coroutine.close()
     reference = weakref.ref(coroutine, called.append)
     assert reference() is coroutine
@@ -415,18 +444,18 @@ def test_can_be_referred_to_weakly():
     assert called == [reference]
 
 
-async def test_drops_the_rust_future_when_it_is_dropped():
+async def test_drops_the_rust_future_when_it_is_dropped(way):
     gate = bridge.Gate()
-    coroutine = gate.wait("coroutine")
+    coroutine = gate.wait(way)
     coroutine.send(None)
     gate.wait_for_starts(1)
     del coroutine
-    gate.wait_for_drops(1)
+    await drops(gate, 1)
 
 
-def test_the_garbage_collector_finds_what_it_refers_to(run):
+def test_the_garbage_collector_finds_what_it_refers_to(run, way):
     async def main():
-        coroutine = made()
+        coroutine = made(way)
         assert gc.is_tracked(coroutine)
         future = coroutine.send(None)
         assert future in gc.get_referents(coroutine)
@@ -436,13 +465,13 @@ def test_the_garbage_collector_finds_what_it_refers_to(run):
     run(main())
 
 
-def test_a_cycle_with_a_closed_loop_is_collected(new_loop):
+def test_a_cycle_with_a_closed_loop_is_collected(new_loop, way):
     class Witness:
         pass
 
     gate = bridge.Gate()
     loop = new_loop()
-    coroutine, witness = gate.wait("coroutine"), Witness()
+    coroutine, witness = gate.wait(way), Witness()
 
     async def main():
         future = coroutine.send(None)
@@ -459,7 +488,7 @@ def test_a_cycle_with_a_closed_loop_is_collected(new_loop):
     gate.wait_for_drops(1)
 
 
-async def test_the_garbage_collector_may_come_at_any_time():
+async def test_the_garbage_collector_may_come_at_any_time(way):
     stop = threading.Event()
 
     def collect():
@@ -470,7 +499,7 @@ async def test_the_garbage_collector_may_come_at_any_time():
     thread.start()
     try:
         for _ in range(20):
-            await asyncio.gather(*(bridge.value("coroutine", None, True) for _ in range(50)))
+            await asyncio.gather(*(bridge.value(way, None, True) for _ in range(50)))
     finally:
         stop.set()
         thread.join()
@@ -479,8 +508,8 @@ async def test_the_garbage_collector_may_come_at_any_time():
 # Its type.
 
 
-def test_cannot_be_made_inherited_from_or_changed():
-    coroutine = made()
+def test_cannot_be_made_inherited_from_or_changed(way):
+    coroutine = made(way)
     kind = type(coroutine)
     with pytest.raises(TypeError):
         kind()

@@ -9,16 +9,18 @@ import threading
 import time
 import warnings
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import bridge
 import pytest
 import uvloop
-from support import in_task, outcome, outcome_of, turns
+from support import coroutine_ways, in_task, outcome, outcome_of, spawned_ways, turns
 
 
 # Stopped and run again.
 
 
+@spawned_ways
 def test_a_stopped_loop_goes_on(new_loop, way):
     loop = new_loop()
     gate = bridge.Gate()
@@ -76,7 +78,7 @@ def test_a_loop_moves_to_another_thread(new_loop, way):
 async def pending(way, gate, count):
     """Futures that nobody awaits, so that asyncio has no pending task to complain of."""
     awaitables = [gate.wait(way) for _ in range(count)]
-    if way == "coroutine":
+    if way != "future":
         for awaitable in awaitables:
             awaitable.send(None)
     gate.wait_for_starts(count)
@@ -95,6 +97,7 @@ def test_closing_a_loop_drops_what_is_pending_silently(new_loop, way, capfd, cap
     assert caplog.records == []
 
 
+@spawned_ways
 def test_what_ends_after_the_loop_was_closed_is_silent(new_loop, way, capfd, caplog):
     gate = bridge.Gate()
     loop = new_loop()
@@ -102,7 +105,7 @@ def test_what_ends_after_the_loop_was_closed_is_silent(new_loop, way, capfd, cap
     async def start():
         awaitables = [gate.block(way) for _ in range(bridge.workers())]
         awaitables.append(gate.fail(way, ValueError("too late")))
-        if way == "coroutine":
+        if way != "future":
             for awaitable in awaitables:
                 awaitable.send(None)
         gate.wait_for_starts(bridge.workers())
@@ -118,6 +121,7 @@ def test_what_ends_after_the_loop_was_closed_is_silent(new_loop, way, capfd, cap
     assert caplog.records == []
 
 
+@spawned_ways
 def test_what_ended_before_the_loop_was_closed_is_silent(new_loop, way, capfd, caplog):
     gate = bridge.Gate()
     loop = new_loop()
@@ -144,10 +148,11 @@ def test_a_future_of_a_closed_loop_can_be_asked_and_cancelled(new_loop):
     assert future.get_loop() is loop
 
 
-def test_a_coroutine_of_a_closed_loop_can_be_closed(new_loop):
+@coroutine_ways
+def test_a_coroutine_of_a_closed_loop_can_be_closed(new_loop, way):
     gate = bridge.Gate()
     loop = new_loop()
-    (coroutine,) = loop.run_until_complete(pending("coroutine", gate, 1))
+    (coroutine,) = loop.run_until_complete(pending(way, gate, 1))
     loop.close()
     coroutine.close()
     gate.wait_for_drops(1)
@@ -222,6 +227,20 @@ def test_loops_that_come_and_go_are_told_apart(asyncio_run, way):
 
     for number in range(50):
         assert asyncio_run(main(number)) == number
+
+
+def test_loops_that_are_closed_by_another_thread_are_told_apart(new_loop, way):
+    """The thread that ran a loop does not see that it was closed; the next may be where it was."""
+
+    async def main(number):
+        return await bridge.value(way, number, True), bridge.current_locals()[0] is asyncio.get_running_loop()
+
+    with ThreadPoolExecutor(1) as thread:
+        for number in range(50):
+            loop = new_loop()
+            assert thread.submit(loop.run_until_complete, main(number)).result(20) == (number, True)
+            loop.close()
+            del loop
 
 
 # Side by side.
@@ -304,6 +323,7 @@ async def test_a_busy_mailbox_does_not_starve_the_loop():
     assert Chain.deliveries < 10
 
 
+@pytest.mark.parametrize("way", ["coroutine", "future"])
 async def test_many_tasks_that_keep_the_mailbox_busy(way):
     loop = asyncio.get_running_loop()
     over = loop.create_future()
@@ -358,6 +378,7 @@ def run_nested(loop_class):
     return run_nested
 
 
+@spawned_ways
 async def test_a_loop_inside_a_task_goes_on_with_what_the_task_was_woken_with(run_nested, way):
     """Two futures end at once; the task of the first runs the loop until the second has been seen."""
     gate = bridge.Gate()
@@ -429,6 +450,7 @@ async def test_python_that_rust_awaits_runs_inside_a_nested_loop(run_nested, way
 # Interrupted.
 
 
+@spawned_ways
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_what_ends_the_process_goes_through_and_the_rest_is_delivered(new_loop, way, kind):
     loop = new_loop()
@@ -527,6 +549,7 @@ async def test_the_current_task_is_right(way):
     assert await asyncio.gather(*tasks) == tasks
 
 
+@spawned_ways
 async def test_tasks_are_resumed_in_the_order_of_the_ends(way):
     # A runtime of one thread has sent the one when it comes to the next.
     runtime = bridge.Runtime()

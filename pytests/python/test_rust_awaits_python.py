@@ -8,7 +8,7 @@ import types
 
 import bridge
 import pytest
-from support import outcome_of, settle, turns
+from support import outcome_of, settle, spawned_ways, turns
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -260,6 +260,7 @@ async def test_cancelling_rust_that_awaits_python_cancels_python(way):
     assert waiting.outcome == ("raised", asyncio.CancelledError, "")
 
 
+@spawned_ways
 @pytest.mark.parametrize("detach", [False, True])
 async def test_dropping_before_python_was_started(way, detach):
     """It never starts, and Python does not complain that it was never awaited; unless it was detached."""
@@ -270,13 +271,13 @@ async def test_dropping_before_python_was_started(way, detach):
         started.set()
 
     leaving = bridge.leave(way, start(), gate, detach)
-    future = leaving.send(None) if way == "coroutine" else leaving
+    future = leaving.send(None) if way != "future" else leaving
     # The loop has no turn from here to the drop.
     gate.wait_for_starts(1)
     gate.open(1)
     gate.wait_for_drops(1)
     await settle(future)
-    if way == "coroutine":
+    if way != "future":
         leaving.close()
     await turns()
     gc.collect()

@@ -4,9 +4,10 @@ import asyncio
 import threading
 
 import bridge
-from support import in_task, outcome_of
+from support import in_task, outcome_of, spawned_ways
 
 
+@spawned_ways
 async def test_futures_end_while_another_thread_keeps_the_interpreter(way):
     count = 1000
     gate = bridge.Gate()
@@ -19,6 +20,7 @@ async def test_futures_end_while_another_thread_keeps_the_interpreter(way):
     assert await asyncio.gather(*futures) == list(range(count))
 
 
+@spawned_ways
 async def test_errors_and_panics_end_while_another_thread_keeps_the_interpreter(way):
     gate = bridge.Gate()
     futures = [asyncio.ensure_future(gate.fail(way, ValueError(number))) for number in range(100)]
@@ -38,7 +40,7 @@ def test_a_drop_with_the_loop_gone_waits_for_nobody(new_loop, way):
 
     async def start():
         awaitables = [gate.wait(way, object()) for _ in range(100)]
-        if way == "coroutine":
+        if way != "future":
             for awaitable in awaitables:
                 awaitable.send(None)
         gate.wait_for_starts(100)
@@ -49,6 +51,7 @@ def test_a_drop_with_the_loop_gone_waits_for_nobody(new_loop, way):
     gate.wait_for_drops(100)
 
 
+@spawned_ways
 async def test_python_that_rust_awaits_ends_without_the_workers(way):
     """Only what the future itself asks of Python has it wait for the interpreter."""
     gates = [bridge.Gate() for _ in range(2)]

@@ -24,6 +24,7 @@ use crate::{
     asyncio_future::{AsyncioFuture, Settlement},
     context, error,
     event_loop::{Delivery, Envelope, EventLoop, Letter},
+    panic,
     task::{Cancel, End, Start, drop_future, name, path, poll_here},
 };
 
@@ -197,7 +198,8 @@ where
     }
 
     fn refuse(envelope: Arc<Envelope<Self>>) {
-        envelope.letter.drop_future();
+        // The loop is being closed, and others are refused after this one. A panic has nobody to go to.
+        let _ = panic::catch(|| envelope.letter.drop_future());
     }
 }
 

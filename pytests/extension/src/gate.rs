@@ -117,6 +117,8 @@ impl Gate {
     fn block<'py>(&self, py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
         let guard = self.guard();
         run(py, way, async move {
+            // A first poll may be made on the thread of the event loop, which is not to be blocked.
+            tokio::task::yield_now().await;
             guard.start();
             while guard.0.permits.try_acquire().map(|permit| permit.forget()).is_err() {
                 thread::yield_now();
