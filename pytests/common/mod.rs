@@ -22,4 +22,6 @@ mod block_on;
 mod runtimes;
 mod scale;
 mod streams;
+mod python_streams;
+mod channels;
 mod stress;

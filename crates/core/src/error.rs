@@ -16,6 +16,14 @@ pyo3::create_exception!(
      The message is the panic's, and where it was."
 );
 
+pyo3::create_exception!(
+    pyo3_await,
+    ChannelClosed,
+    PyException,
+    "A channel between Rust and Python is closed.\n\n\
+     It is raised when something is sent to it, and when something is received and all that was sent has been."
+);
+
 /// The exception for a panic that was caught.
 pub(crate) fn panicked(panic: Panic) -> PyErr {
     RustPanic::new_err(panic.message())
@@ -69,6 +77,15 @@ pub(crate) fn not_awaitable(object: &Bound<'_, PyAny>) -> PyErr {
     let kind = object.get_type().fully_qualified_name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!(
         "'{kind}' object can't be awaited: into_future takes a coroutine, a future, a task or an object with __await__"
+    ))
+}
+
+/// A value that Rust was asked to iterate over is no asynchronous iterable.
+pub(crate) fn not_async_iterable(object: &Bound<'_, PyAny>) -> PyErr {
+    let kind = object.get_type().fully_qualified_name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
+    PyTypeError::new_err(format!(
+        "'{kind}' object is not an asynchronous iterable: into_stream takes an asynchronous generator or an object \
+         with __aiter__"
     ))
 }
 

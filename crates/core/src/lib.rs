@@ -28,7 +28,7 @@ mod sync;
 pub mod private;
 
 pub use cancellation::{Cancelled, cancelled};
-pub use error::RustPanic;
+pub use error::{ChannelClosed, RustPanic};
 pub use future::{PythonFuture, into_future};
 pub use lifecycle::{PerProcess, Process};
 pub use locals::{Scope, TaskLocals, attach, scope};
@@ -36,3 +36,4 @@ pub use locals::{Scope, TaskLocals, attach, scope};
 pub use pyo3_await_macros::{main, test};
 pub use run::run_forever;
 pub use runtime::{Runtime, RuntimeExt};
+pub use stream::{PythonStream, Receiver, RecvError, SendError, Sender, channel, into_stream};

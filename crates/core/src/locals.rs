@@ -18,6 +18,7 @@ use crate::{
     event_loop::EventLoop,
     future::PythonFuture,
     lifecycle,
+    stream::PythonStream,
 };
 
 /// The Python event loop and the `contextvars` of a task.
@@ -92,6 +93,15 @@ impl TaskLocals {
     /// `TypeError` when the object is not awaitable.
     pub fn into_future(&self, awaitable: Bound<'_, PyAny>) -> PyResult<PythonFuture> {
         PythonFuture::new(self.clone(), awaitable)
+    }
+
+    /// [`into_stream`](crate::into_stream) with these locals instead of the current ones.
+    ///
+    /// # Errors
+    ///
+    /// `TypeError` when the object is not an asynchronous iterable.
+    pub fn into_stream(&self, async_iterable: Bound<'_, PyAny>) -> PyResult<PythonStream> {
+        PythonStream::new(self.clone(), async_iterable)
     }
 
     /// [`cancelled`](crate::cancelled) for the task of these locals.

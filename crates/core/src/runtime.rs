@@ -387,8 +387,9 @@ macro_rules! adapter {
     ($runtime:ty, $current:expr) => {
         #[doc(inline)]
         pub use $crate::{
-            Cancelled, PerProcess, Process, PythonFuture, Runtime, RuntimeExt, RustPanic, Scope, TaskLocals, attach,
-            cancelled, into_future, run_forever, scope,
+            Cancelled, ChannelClosed, PerProcess, Process, PythonFuture, PythonStream, Receiver, RecvError, Runtime,
+            RuntimeExt, RustPanic, Scope, SendError, Sender, TaskLocals, attach, cancelled, channel, into_future,
+            into_stream, run_forever, scope,
         };
 
         #[doc(hidden)]

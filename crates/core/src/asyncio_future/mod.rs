@@ -360,7 +360,7 @@ fn cancelled_error_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     CANCELLED_ERROR.import(py, "asyncio", "CancelledError")
 }
 
-fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
+pub(crate) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyResult<PyErr> {
     let class = cancelled_error_class(py)?;
     let error = match message {
         Some(message) => class.call1((message,))?,

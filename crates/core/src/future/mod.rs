@@ -7,7 +7,10 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -61,6 +64,8 @@ pub struct PythonFuture {
 /// The cell shared by one Python awaitable and its Rust waiter.
 pub(crate) struct Call {
     locals: TaskLocals,
+    /// Set by the Python side when it cleans up, if it can tell: it is not to be cancelled then.
+    ending: Option<Arc<AtomicBool>>,
     state: Lock<State>,
 }
 
@@ -100,8 +105,13 @@ impl PythonFuture {
         if !is_awaitable(&awaitable)? {
             return Err(error::not_awaitable(&awaitable));
         }
+        Ok(Self::unchecked(locals, awaitable, None))
+    }
+
+    /// A future for what is known to be awaitable, and may say that it is ending.
+    pub(crate) fn unchecked(locals: TaskLocals, awaitable: Bound<'_, PyAny>, ending: Option<Arc<AtomicBool>>) -> Self {
         let state = Lock::new(State::New(awaitable.unbind()));
-        Ok(Self { call: Envelope::new(Call { locals, state }) })
+        Self { call: Envelope::new(Call { locals, ending, state }) }
     }
 
     /// Lets the awaitable run to its end, with nobody to wait for it.
@@ -317,6 +327,9 @@ impl Letter for Call {
             State::Running { task, wish: Wish::Cancel, .. } => {
                 let task = task.clone_ref(py);
                 drop(state);
+                if envelope.letter.ending.as_ref().is_some_and(|ending| ending.load(Ordering::Relaxed)) {
+                    return Ok(());
+                }
                 task.call_method0(py, intern!(py, "cancel")).map(drop)
             }
             _ => Ok(()),

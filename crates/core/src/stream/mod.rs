@@ -1,9 +1,20 @@
 //! Streams, both ways.
 
 mod into_python;
-mod polled;
 mod spawned;
 mod local;
+mod polled;
+mod alarm;
+mod buffer;
+mod into_rust;
+mod pump;
+mod protocol;
+mod channel;
+
+pub use self::{
+    channel::{Receiver, RecvError, SendError, Sender, channel},
+    into_rust::{PythonStream, into_stream},
+};
 
 use futures_core::Stream;
 use pyo3::prelude::*;

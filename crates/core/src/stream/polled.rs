@@ -4,18 +4,16 @@
 //! What is ready at once costs no trip and no switch of tasks; and since an operation gives its result to nobody but a
 //! task that runs, a cancellation never comes between a result and its receiver.
 //!
-//! When the operation has to wait, the task gets an [`AsyncioFuture`] to wait for, and an [`Alarm`] settles that when
-//! the operation's waker is woken. The future says nothing but "poll again".
+//! When the operation has to wait, the task waits for an [`Alarm`], which is the operation's waker.
 
 use std::{
     ffi::CStr,
     mem,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
-    time::Duration,
+    task::{Context, Poll, Waker},
 };
 
 use pyo3::{
@@ -25,13 +23,12 @@ use pyo3::{
     types::PyType,
 };
 
+use super::alarm::{Alarm, Waiting};
 use crate::{
-    asyncio_future::{AsyncioFuture, Settlement},
+    asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
-    error,
-    event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
     sync::Lock,
-    task::{self, Cancel},
+    task,
 };
 
 /// What a [`Polled`] does. To drop it is to cancel it.
@@ -109,17 +106,17 @@ impl<O: Operation> Polled<O> {
                 if let Poll::Ready(result) = operation.poll(py, &mut Context::from_waker(Waker::noop())) {
                     return result.map(Sent::Return);
                 }
-                let alarm = Alarm::new(py, &operation)?;
+                let alarm = Alarm::new(py, operation.path(), operation.call())?;
                 (operation, alarm)
             }
             Stage::Suspended(operation, waiting) => {
-                let future = waiting.future.bind(py).clone();
+                let future = waiting.future().bind(py).clone();
                 if !future.get().is_done() {
                     step.replace(Stage::Suspended(operation, waiting));
                     return AsyncioFuture::resume(&future);
                 }
                 future.get().take_result(py)?;
-                (operation, Arc::clone(&waiting.alarm))
+                (operation, Arc::clone(waiting.alarm()))
             }
             Stage::Over => {
                 let reused = "cannot reuse an awaitable that was awaited already: call the method again";
@@ -131,7 +128,7 @@ impl<O: Operation> Polled<O> {
             return result.map(Sent::Return);
         }
         let waiting = Waiting::new(py, alarm)?;
-        let future = waiting.future.bind(py).clone();
+        let future = waiting.future().bind(py).clone();
         step.replace(Stage::Suspended(operation, waiting));
         AsyncioFuture::resume(&future)
     }
@@ -140,97 +137,6 @@ impl<O: Operation> Polled<O> {
     fn end(&self) -> PyResult<()> {
         drop(Step::take(self)?.replace(Stage::Over));
         Ok(())
-    }
-}
-
-/// A Python task that waits for an alarm.
-struct Waiting {
-    future: Py<Object<AsyncioFuture>>,
-    alarm: Arc<Envelope<Alarm>>,
-}
-
-impl Waiting {
-    fn new(py: Python<'_>, alarm: Arc<Envelope<Alarm>>) -> PyResult<Self> {
-        let Alarm { event_loop, waiter, .. } = &alarm.letter;
-        let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&alarm) as Arc<dyn Cancel>)?.unbind();
-        // Relaxed: only the loop's thread looks, when an alarm is delivered.
-        waiter.store(event_loop.insert(InFlight::Waiter(future.clone_ref(py))), Ordering::Relaxed);
-        Ok(Self { future, alarm })
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.alarm.letter.disarm();
-    }
-}
-
-/// What a waker has to do to resume a Python task.
-struct Alarm {
-    event_loop: Arc<EventLoop>,
-    /// The key of the future that the task waits for; the greatest number when there is none.
-    waiter: AtomicUsize,
-    path: &'static str,
-}
-
-impl Alarm {
-    const NOBODY: usize = usize::MAX;
-
-    fn new(py: Python<'_>, operation: &impl Operation) -> PyResult<Arc<Envelope<Self>>> {
-        let path = operation.path();
-        let Some(event_loop) = EventLoop::running(py)? else {
-            let what = format!("{} of the Rust stream '{}'", operation.call(), task::name(path));
-            return Err(error::no_running_event_loop(&what));
-        };
-        Ok(Envelope::new(Self { event_loop, waiter: AtomicUsize::new(Self::NOBODY), path }))
-    }
-
-    /// Lets go of the future: nobody waits for it any more.
-    fn disarm(&self) {
-        let key = self.waiter.swap(Self::NOBODY, Ordering::Relaxed);
-        if key != Self::NOBODY && !self.event_loop.is_left_behind() {
-            drop(self.event_loop.remove(key));
-        }
-    }
-}
-
-impl Wake for Envelope<Alarm> {
-    fn wake(self: Arc<Self>) {
-        let event_loop = Arc::clone(&self.letter.event_loop);
-        event_loop.post(self);
-    }
-}
-
-impl Letter for Alarm {
-    fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
-        match envelope.letter.waiter.swap(Self::NOBODY, Ordering::Relaxed) {
-            // The task was cancelled meanwhile, or has been woken before.
-            Self::NOBODY => Ok(()),
-            key => AsyncioFuture::deliver(key, Settlement::Done(delivery.py.None()), delivery),
-        }
-    }
-
-    /// The task will not run again, nor will anything else on this loop.
-    fn refuse(_: Arc<Envelope<Self>>) {}
-}
-
-impl Cancel for Envelope<Alarm> {
-    fn tell(&self) -> Option<Duration> {
-        None
-    }
-
-    fn cancel(self: Arc<Self>) {
-        self.letter.disarm();
-    }
-
-    /// It is the awaitable that ends the operation, when the task throws `CancelledError` into it.
-    fn let_go(&self) -> bool {
-        self.letter.disarm();
-        true
-    }
-
-    fn path(&self) -> &'static str {
-        self.letter.path
     }
 }
 
@@ -274,7 +180,7 @@ impl<O: Operation> Class for Polled<O> {
             Stage::New(operation) => operation.traverse(visit),
             Stage::Suspended(operation, waiting) => {
                 operation.traverse(visit);
-                visit.call(&waiting.future);
+                visit.call(waiting.future());
             }
             Stage::Over => {}
         }

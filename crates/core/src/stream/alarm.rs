@@ -1,0 +1,121 @@
+//! What wakes a Python task that waits for something in Rust.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Wake,
+    time::Duration,
+};
+
+use pyo3::prelude::*;
+
+use crate::{
+    asyncio_future::{AsyncioFuture, Settlement},
+    class::Object,
+    error,
+    event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
+    task::{self, Cancel},
+};
+
+/// A Python task that waits for an alarm. To drop it is to go away.
+pub(super) struct Waiting {
+    future: Py<Object<AsyncioFuture>>,
+    alarm: Arc<Envelope<Alarm>>,
+}
+
+impl Waiting {
+    /// Only the thread of the alarm's event loop may call this.
+    pub(super) fn new(py: Python<'_>, alarm: Arc<Envelope<Alarm>>) -> PyResult<Self> {
+        let Alarm { event_loop, waiter, .. } = &alarm.letter;
+        let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&alarm) as Arc<dyn Cancel>)?.unbind();
+        // Relaxed: only the loop's thread looks, when an alarm is delivered.
+        waiter.store(event_loop.insert(InFlight::Waiter(future.clone_ref(py))), Ordering::Relaxed);
+        Ok(Self { future, alarm })
+    }
+
+    /// What the task awaits. Its result is nothing: it says "look again".
+    pub(super) fn future(&self) -> &Py<Object<AsyncioFuture>> {
+        &self.future
+    }
+
+    pub(super) fn alarm(&self) -> &Arc<Envelope<Alarm>> {
+        &self.alarm
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.alarm.letter.disarm();
+    }
+}
+
+/// What a waker has to do to resume a Python task.
+pub(super) struct Alarm {
+    event_loop: Arc<EventLoop>,
+    /// The key of the future that the task waits for; the greatest number when there is none.
+    waiter: AtomicUsize,
+    path: &'static str,
+}
+
+impl Alarm {
+    const NOBODY: usize = usize::MAX;
+
+    /// An alarm for the running event loop. `path` and `call` are what the waiting is about.
+    pub(super) fn new(py: Python<'_>, path: &'static str, call: &str) -> PyResult<Arc<Envelope<Self>>> {
+        let Some(event_loop) = EventLoop::running(py)? else {
+            let what = format!("{call} of the Rust stream '{}'", task::name(path));
+            return Err(error::no_running_event_loop(&what));
+        };
+        Ok(Envelope::new(Self { event_loop, waiter: AtomicUsize::new(Self::NOBODY), path }))
+    }
+
+    /// Lets go of the future: nobody waits for it any more.
+    fn disarm(&self) {
+        let key = self.waiter.swap(Self::NOBODY, Ordering::Relaxed);
+        if key != Self::NOBODY && !self.event_loop.is_left_behind() {
+            drop(self.event_loop.remove(key));
+        }
+    }
+}
+
+impl Wake for Envelope<Alarm> {
+    fn wake(self: Arc<Self>) {
+        let event_loop = Arc::clone(&self.letter.event_loop);
+        event_loop.post(self);
+    }
+}
+
+impl Letter for Alarm {
+    fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+        match envelope.letter.waiter.swap(Self::NOBODY, Ordering::Relaxed) {
+            // The task was cancelled meanwhile, or has been woken before.
+            Self::NOBODY => Ok(()),
+            key => AsyncioFuture::deliver(key, Settlement::Done(delivery.py.None()), delivery),
+        }
+    }
+
+    /// The task will not run again, nor will anything else on this loop.
+    fn refuse(_: Arc<Envelope<Self>>) {}
+}
+
+impl Cancel for Envelope<Alarm> {
+    fn tell(&self) -> Option<Duration> {
+        None
+    }
+
+    fn cancel(self: Arc<Self>) {
+        self.letter.disarm();
+    }
+
+    /// It is the awaitable that ends the operation, when the task throws `CancelledError` into it.
+    fn let_go(&self) -> bool {
+        self.letter.disarm();
+        true
+    }
+
+    fn path(&self) -> &'static str {
+        self.letter.path
+    }
+}

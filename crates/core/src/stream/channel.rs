@@ -1,0 +1,397 @@
+//! A channel whose ends may be in Rust or in Python.
+
+use std::{
+    error::Error,
+    ffi::CStr,
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use pyo3::{
+    conversion::FromPyObjectOwned,
+    exceptions::PyStopAsyncIteration,
+    prelude::*,
+    sync::PyOnceLock,
+    types::{PyTuple, PyType},
+};
+
+use super::polled::{self, Operation};
+use crate::{ChannelClosed, class::Visit, task};
+
+/// Makes a channel that holds up to `capacity` items.
+///
+/// Either end may be given to Python: a [`Sender`] or [`Receiver`] is converted when a function returns it, or by
+/// `into_pyobject`. In Python the one has `await send(item)` and `close()`, the other `await receive()`, `async for` and
+/// `close()`; both can be used in a `with` statement, which closes at its end.
+/// So Rust may feed Python, Python Rust, or either itself; each item goes to one receiver.
+///
+/// ```
+/// use pyo3::prelude::*;
+/// use pyo3_await::{Receiver, Sender, channel};
+///
+/// /// Python sends text; Rust receives it.
+/// #[pyfunction]
+/// fn log_to(py: Python<'_>) -> PyResult<Sender<String>> {
+///     let (sender, lines) = channel::<String>(100);
+///     # fn spawn(_: impl Future<Output = ()> + Send) {}
+///     spawn(async move {
+///         while let Ok(line) = lines.recv().await {
+///             println!("{line}");
+///         }
+///     });
+///     Ok(sender)
+/// }
+/// ```
+///
+/// # Closing
+///
+/// The channel is closed by `close` on any end, and when the last sender or the last receiver is gone; in Python that
+/// is when it is garbage.
+/// Nothing can be sent then: [`Sender::send`] gives the item back, Python's `send` raises [`ChannelClosed`].
+/// What was sent before is received all the same; after that [`Receiver::recv`] is an error, `receive` raises
+/// [`ChannelClosed`], and streams and `async for` end.
+///
+/// # Cancellation
+///
+/// A cancelled `send` has not sent its item, and a cancelled `receive` has not taken one.
+///
+/// # Panics
+///
+/// When `capacity` is 0.
+pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let (sender, receiver) = async_channel::bounded(capacity);
+    (Sender(sender), Receiver(Box::pin(receiver)))
+}
+
+/// The end of a [`channel`] that takes items. Clones send to the same channel.
+pub struct Sender<T>(async_channel::Sender<T>);
+
+/// The end of a [`channel`] that gives items, also as a stream. Clones share them: each item goes to one.
+pub struct Receiver<T>(Pin<Box<async_channel::Receiver<T>>>);
+
+/// The channel was closed; the item was not sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SendError<T>(pub T);
+
+/// The channel is closed and empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecvError;
+
+impl<T> Sender<T> {
+    /// Sends an item; waits while the channel is full.
+    ///
+    /// # Errors
+    ///
+    /// The item, when the channel is closed.
+    pub async fn send(&self, item: T) -> Result<(), SendError<T>> {
+        self.0.send(item).await.map_err(|error| SendError(error.0))
+    }
+
+    /// Closes the channel; says whether it was open.
+    pub fn close(&self) -> bool {
+        self.0.close()
+    }
+
+    /// Whether nothing can be sent any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+impl<T> Receiver<T> {
+    /// Receives an item; waits while the channel is empty.
+    ///
+    /// # Errors
+    ///
+    /// When the channel is closed and empty.
+    pub async fn recv(&self) -> Result<T, RecvError> {
+        self.0.recv().await.map_err(|_| RecvError)
+    }
+
+    /// Closes the channel; says whether it was open. What is in it can still be received.
+    pub fn close(&self) -> bool {
+        self.0.close()
+    }
+
+    /// Whether nothing can be sent any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+impl<T> Stream for Receiver<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.0.as_mut().poll_next(cx)
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        Self(Box::pin((*self.0).clone()))
+    }
+}
+
+impl<T> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendError(..)")
+    }
+}
+
+impl<T> fmt::Display for SendError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the channel is closed: the item was not sent")
+    }
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the channel is closed, and all that was sent has been received")
+    }
+}
+
+impl<T> Error for SendError<T> {}
+
+impl Error for RecvError {}
+
+impl<T> From<SendError<T>> for PyErr {
+    fn from(error: SendError<T>) -> Self {
+        ChannelClosed::new_err(error.to_string())
+    }
+}
+
+impl From<RecvError> for PyErr {
+    fn from(error: RecvError) -> Self {
+        ChannelClosed::new_err(error.to_string())
+    }
+}
+
+/// A sender of items of any type, as Python sees it.
+trait Sends: Send + Sync {
+    /// Converts the item and makes an awaitable that sends it.
+    fn send<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
+    fn close(&self) -> bool;
+    fn is_closed(&self) -> bool;
+}
+
+impl<T> Sends for Sender<T>
+where
+    T: for<'py> FromPyObjectOwned<'py> + Send + 'static,
+{
+    fn send<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = item.py();
+        let item: T = item.extract().map_err(Into::into)?;
+        let sender = self.clone();
+        let sent = async move { Ok(sender.send(item).await?) };
+        polled::new(py, Call { name: "send()", kind: Box::new(Sending(Box::pin(sent))) })
+    }
+
+    fn close(&self) -> bool {
+        self.close()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed()
+    }
+}
+
+/// A receiver of items of any type, as Python sees it.
+trait Receives: Send + Sync {
+    /// An awaitable that receives an item, and raises what `closed` makes when there are no more.
+    fn receive<'py>(&self, py: Python<'py>, name: &'static str, closed: fn() -> PyErr) -> PyResult<Bound<'py, PyAny>>;
+    fn close(&self) -> bool;
+    fn is_closed(&self) -> bool;
+}
+
+impl<T> Receives for Receiver<T>
+where
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    fn receive<'py>(&self, py: Python<'py>, name: &'static str, closed: fn() -> PyErr) -> PyResult<Bound<'py, PyAny>> {
+        polled::new(py, Call { name, kind: Box::new(Receiving { receiver: self.clone(), closed }) })
+    }
+
+    fn close(&self) -> bool {
+        self.close()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed()
+    }
+}
+
+/// What is awaited: one call of a method.
+struct Call {
+    name: &'static str,
+    kind: Box<dyn Kind>,
+}
+
+/// What a call does, for one type of items.
+trait Kind: Send {
+    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
+}
+
+struct Sending(Pin<Box<dyn Future<Output = PyResult<()>> + Send>>);
+
+impl Kind for Sending {
+    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
+        self.0.as_mut().poll(cx).map_ok(|()| py.None().into_bound(py))
+    }
+}
+
+struct Receiving<T> {
+    receiver: Receiver<T>,
+    closed: fn() -> PyErr,
+}
+
+impl<T> Kind for Receiving<T>
+where
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
+        Poll::Ready(match ready!(Pin::new(&mut self.receiver).poll_next(cx)) {
+            Some(item) => task::into_python(py, item).into_result(py),
+            None => Err((self.closed)()),
+        })
+    }
+}
+
+impl Operation for Call {
+    const TYPE_NAME: &'static CStr = c"pyo3_await.ChannelAwaitable";
+
+    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
+        static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+        &TYPE
+    }
+
+    fn call(&self) -> &'static str {
+        self.name
+    }
+
+    fn path(&self) -> &'static str {
+        "channel"
+    }
+
+    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
+        self.kind.poll(py, cx)
+    }
+
+    /// It has Rust values only.
+    fn traverse(&self, _: &Visit) {}
+}
+
+/// Python's end of a channel that takes items.
+#[pyclass(frozen, name = "Sender", module = "pyo3_await")]
+struct PythonSender(Box<dyn Sends>);
+
+#[pymethods]
+impl PythonSender {
+    fn send<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        self.0.send(item)
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, _error: &Bound<'_, PyTuple>) {
+        self.0.close();
+    }
+}
+
+/// Python's end of a channel that gives items.
+#[pyclass(frozen, name = "Receiver", module = "pyo3_await")]
+struct PythonReceiver(Box<dyn Receives>);
+
+#[pymethods]
+impl PythonReceiver {
+    fn receive<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.0.receive(py, "receive()", || RecvError.into())
+    }
+
+    fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.0.receive(py, "__anext__()", || PyStopAsyncIteration::new_err(()))
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
+
+    #[getter]
+    fn closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, _error: &Bound<'_, PyTuple>) {
+        self.0.close();
+    }
+}
+
+impl<'py, T> IntoPyObject<'py> for Sender<T>
+where
+    T: for<'a> FromPyObjectOwned<'a> + Send + 'static,
+{
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        Ok(Bound::new(py, PythonSender(Box::new(self)))?.into_any())
+    }
+}
+
+impl<'py, T> IntoPyObject<'py> for Receiver<T>
+where
+    T: for<'a> IntoPyObject<'a> + Send + 'static,
+{
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        Ok(Bound::new(py, PythonReceiver(Box::new(self)))?.into_any())
+    }
+}
