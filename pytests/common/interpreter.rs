@@ -98,8 +98,10 @@ async fn workers_never_wait_for_it() -> PyResult<()> {
         let _ = sender.send(seen);
     });
     let seen = held.await.expect("the thread ends by sending")?;
-    // All have ended, the workers answered, in good time, and nothing was delivered.
-    assert_eq!(seen, (FUTURES, true, true, 0));
+    let (ended, answered, in_time, delivered) = seen;
+    assert_eq!((ended, answered, in_time), (FUTURES, true, true));
+    // Nothing was, where one thread that is attached keeps all others out.
+    assert!(cfg!(Py_GIL_DISABLED) || delivered == 0, "{delivered}");
     let delivered = code.future("finish", ())?.await?;
     assert_eq!(Python::attach(|py| delivered.extract::<usize>(py))?, FUTURES);
     Ok(())
