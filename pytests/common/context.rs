@@ -2,12 +2,12 @@
 
 use std::{ffi::CStr, sync::Arc, thread};
 
-use futures::channel::oneshot;
+use futures::{channel::oneshot, executor::block_on};
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use pyo3_await_pytests::{Code, function, turn};
 
 use super::way::Way;
-use crate::adapter::{self, Runtime as _, attach, current_runtime, into_future, spawn};
+use crate::adapter::{self, Runtime as _, TaskLocals, attach, current_runtime, into_future, scope, spawn};
 
 const VARIABLE: &CStr = c"
 import contextvars
@@ -134,6 +134,28 @@ async fn it_follows_spawn_and_no_other_task() -> PyResult<()> {
     let ((inherited, error), _): ((String, String), String) = Python::attach(|py| seen.extract(py))?;
     assert_eq!(inherited, "set");
     assert!(error.contains("no event loop"), "{error}");
+    Ok(())
+}
+
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn it_follows_a_scope_to_any_thread() -> PyResult<()> {
+    let code = Code::new(VARIABLE)?;
+    for way in Way::ALL {
+        let (variable, look) = (Variable::of(&code)?, Python::attach(|py| code.get(py, "look").map(Bound::unbind))?);
+        let make = way.maker(async move {
+            let locals = Python::attach(TaskLocals::current)?;
+            let (sender, seen) = oneshot::channel();
+            // A thread that is neither the runtime's nor Python's.
+            thread::spawn(move || {
+                let look = async { Ok((variable.get()?, python(&look).await?)) };
+                let _ = sender.send(block_on(scope(locals, look)));
+            });
+            seen.await.expect("the thread ends by sending")
+        })?;
+        let seen = code.future("within", ("set", make))?.await?;
+        let (seen, _): ([String; 2], String) = Python::attach(|py| seen.extract(py))?;
+        assert_eq!(seen, ["set", "set"], "{way:?}");
+    }
     Ok(())
 }
 

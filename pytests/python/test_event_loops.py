@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import gc
+import io
 import logging
 import os
 import threading
@@ -533,7 +534,41 @@ async def test_the_report_of_a_slow_callback_names_the_task(way, caplog):
 
     with caplog.at_level(logging.WARNING, "asyncio"):
         await asyncio.create_task(slow(), name="the slow one")
-    assert any("the slow one" in record.getMessage() and "took" in record.getMessage() for record in caplog.records)
+    messages = [record.getMessage() for record in caplog.records if "took" in record.getMessage()]
+    assert any("the slow one" in message for message in messages)
+    assert not any("Drain" in message for message in messages)
+
+
+async def test_the_stack_of_a_task_that_awaits_rust_is_that_of_its_python(way):
+    gate = bridge.Gate()
+
+    async def outer():
+        await inner()
+
+    async def inner():
+        await gate.wait(way)
+
+    task = asyncio.create_task(outer())
+    await asyncio.sleep(0)
+    # As for a task that awaits a future, it has the frame of the outermost coroutine only.
+    assert [frame.f_code.co_name for frame in task.get_stack()] == ["outer"]
+    text = io.StringIO()
+    task.print_stack(file=text)
+    assert "await inner()" in text.getvalue()
+    gate.open(1)
+    await task
+
+
+@coroutine_ways
+async def test_an_error_of_a_task_that_nobody_awaits_is_reported_once_with_the_rust_function(reports, way):
+    error = ValueError("unretrieved")
+    asyncio.ensure_future(bridge.fail(way, error, True))
+    while not reports:
+        gc.collect()
+        await asyncio.sleep(0)
+    (report,) = reports.take()
+    assert report["exception"] is error
+    assert "bridge::ends::fail" in repr(report["future"])
 
 
 async def test_the_current_task_is_right(way):

@@ -3,12 +3,16 @@
 import asyncio
 import contextvars
 import gc
+import sys
 import threading
+import time
 import types
 
 import bridge
 import pytest
 from support import outcome_of, settle, spawned_ways, turns
+
+since_3_12 = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio has eager tasks since Python 3.12")
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -101,6 +105,47 @@ async def test_runs_as_a_task_of_the_loop(way, call):
     assert loop is asyncio.get_running_loop()
     assert thread == threading.get_ident()
     assert isinstance(task, asyncio.Task) and task is not asyncio.current_task()
+
+
+async def test_the_current_task_is_that_of_the_coroutine(way, call):
+    async def look():
+        before = asyncio.current_task()
+        await asyncio.sleep(0)
+        return before, asyncio.current_task()
+
+    async def look_once():
+        return asyncio.current_task()
+
+    ours = asyncio.current_task()
+    looking = look()
+    before, after = await call(way, looking)
+    assert before is after is not ours
+    assert before.get_coro() is looking
+    # Where it can, a coroutine that does not suspend is run where it is found.
+    looking = look_once()
+    assert (await call(way, looking)).get_coro() is looking
+    assert asyncio.current_task() is ours
+
+
+@since_3_12
+@spawned_ways
+async def test_a_coroutine_that_does_not_suspend_takes_no_extra_turn(way):
+    tally = bridge.Tally()
+    seen = []
+
+    def look():
+        # This turn of the loop is the next: Rust goes on without it.
+        deadline = time.monotonic() + 20
+        while tally.drops != [1] and time.monotonic() < deadline:
+            time.sleep(0)
+        seen.append(tally.drops)
+
+    async def ready():
+        asyncio.get_running_loop().call_soon(look)
+        return "the value"
+
+    assert await tally.run(way, 0, ready, 0, "value") == "the value"
+    assert seen == [[1]]
 
 
 async def test_many_at_once(way, call):

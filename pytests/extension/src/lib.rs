@@ -7,6 +7,7 @@ mod host;
 mod lasting;
 mod loops;
 mod runtime;
+mod tally;
 
 use std::future::Future;
 
@@ -18,6 +19,7 @@ fn bridge(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("RustPanic", module.py().get_type::<RustPanic>())?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<runtime::Runtime>()?;
+    module.add_class::<tally::Tally>()?;
     module.add_function(wrap_pyfunction!(runtime::workers, module)?)?;
     ends::add_to(module)?;
     calls::add_to(module)?;
