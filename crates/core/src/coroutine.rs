@@ -184,6 +184,7 @@ impl Awaitable for Coroutine {
 
 impl Class for Coroutine {
     const NAME: &'static CStr = c"pyo3_await.Coroutine";
+    const FINALIZES: bool = true;
 
     fn type_object() -> &'static PyOnceLock<Py<PyType>> {
         static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();

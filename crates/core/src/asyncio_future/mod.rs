@@ -295,6 +295,7 @@ impl Awaitable for AsyncioFuture {
 
 impl Class for AsyncioFuture {
     const NAME: &'static CStr = c"pyo3_await.Future";
+    const FINALIZES: bool = true;
 
     fn type_object() -> &'static PyOnceLock<Py<PyType>> {
         static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();

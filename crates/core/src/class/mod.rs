@@ -47,10 +47,13 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
     /// have been cleared already.
     fn clear(&self, py: Python<'_>);
 
+    /// Whether there is anything to do in `finalize`; else it is not called.
+    const FINALIZES: bool = false;
+
     /// The last words: called once, before the object is cleared or deallocated. It may be brought back to life.
     ///
     /// A pending exception is kept out of the way.
-    fn finalize(this: &Bound<'_, Object<Self>>);
+    fn finalize(_: &Bound<'_, Object<Self>>) {}
 }
 
 /// A class whose objects can be awaited: see [`Protocol::awaitable`].
@@ -111,6 +114,21 @@ pub(crate) fn new<T: Class>(py: Python<'_>, value: T) -> PyResult<Bound<'_, Obje
         (&raw mut (*object.cast::<Object<T>>()).value).write(value);
         Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
     }
+}
+
+/// The value in an object that nobody else has a reference to.
+#[cfg(not(Py_GIL_DISABLED))]
+pub(crate) fn get_mut<'a, T: Class>(object: &'a mut Bound<'_, Object<T>>) -> Option<&'a mut T> {
+    // SAFETY: the thread is attached, and the reference, which is the only one, is borrowed exclusively. As long as this
+    // thread is attached no other can get a reference, not even from a weak one; a thread that looks at the value
+    // unattached has a reference. The garbage collector looks at it only while it is in this thread.
+    unsafe { (ffi::Py_REFCNT(object.as_ptr()) == 1).then(|| &mut (*object.as_ptr().cast::<Object<T>>()).value) }
+}
+
+/// Without the GIL a count is no proof.
+#[cfg(Py_GIL_DISABLED)]
+pub(crate) fn get_mut<'a, T: Class>(_: &'a mut Bound<'_, Object<T>>) -> Option<&'a mut T> {
+    None
 }
 
 /// The value in an object.

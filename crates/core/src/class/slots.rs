@@ -61,8 +61,10 @@ pub(super) fn create_type<T: Class>(py: Python<'_>) -> PyResult<Py<PyType>> {
         unsafe { std::mem::zeroed() },
     ];
     let Protocol(mut slots) = T::protocol();
+    if T::FINALIZES {
+        slots.push(slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void));
+    }
     slots.extend([
-        slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void),
         slot(ffi::Py_tp_dealloc, deallocate::<T> as *mut c_void),
         slot(ffi::Py_tp_traverse, traverse::<T> as *mut c_void),
         slot(ffi::Py_tp_clear, clear::<T> as *mut c_void),
@@ -167,7 +169,7 @@ unsafe fn finalize_dying<T: Class>(this: *mut ffi::PyObject) -> bool {
 unsafe extern "C" fn deallocate<T: Class>(this: *mut ffi::PyObject) {
     // SAFETY: Python deallocates an instance of the class, attached.
     unsafe {
-        if !finalize_dying::<T>(this) {
+        if T::FINALIZES && !finalize_dying::<T>(this) {
             return;
         }
         // From here on nobody else has a reference, nor can get one.

@@ -18,11 +18,12 @@ use pyo3::{
     types::{PyBool, PyString, PyType},
 };
 
-use super::polled::{self, Operation};
+use super::polled::{self, Operation, Polled};
 use crate::{
     class::{self, Arguments, AsyncIterate, Class, Get, Members, Object, Protocol, Visit},
     error,
     lifecycle::Process,
+    sync::Lock,
     task,
 };
 
@@ -54,6 +55,8 @@ pub(super) struct AsyncIterator {
     started: AtomicBool,
     /// It has ended, raised or been closed.
     over: AtomicBool,
+    /// The awaitable of the last item. Nearly always nobody else has it when the next is asked for.
+    spare: Lock<Option<Py<Object<Polled<Step>>>>>,
 }
 
 /// An iterator over a stream that has not been started.
@@ -64,6 +67,7 @@ pub(super) fn new(py: Python<'_>, source: Arc<dyn Source>) -> PyResult<Bound<'_,
         running: AtomicBool::new(false),
         started: AtomicBool::new(false),
         over: AtomicBool::new(false),
+        spare: Lock::new(None),
     };
     Ok(class::new(py, iterator)?.into_any())
 }
@@ -111,7 +115,14 @@ enum Call {
 
 impl Step {
     fn awaitable<'py>(iterator: &Bound<'py, Object<AsyncIterator>>, call: Call) -> PyResult<Bound<'py, PyAny>> {
-        polled::new(iterator.py(), Self { iterator: iterator.clone().unbind(), call, begun: false })
+        let py = iterator.py();
+        let step = Self { iterator: iterator.clone().unbind(), call, begun: false };
+        let spare = iterator.get().spare.lock().take();
+        let renewed = match spare {
+            Some(spare) => polled::renew(spare.into_bound(py), step),
+            None => Err(step),
+        };
+        renewed.or_else(|step| polled::new(py, step))
     }
 
     /// Makes this the iterator's only operation.
@@ -208,6 +219,10 @@ impl Operation for Step {
         })
     }
 
+    fn end(self, awaitable: &Bound<'_, Object<Polled<Self>>>) {
+        let _old = self.iterator.get().spare.lock().replace(awaitable.clone().unbind());
+    }
+
     fn traverse(&self, visit: &Visit) {
         visit.call(&self.iterator);
     }
@@ -246,12 +261,15 @@ impl Class for AsyncIterator {
         Ok(format!("<async iterator object {name} at {:p}>", this.as_ptr()))
     }
 
-    /// It holds Rust values only.
-    fn traverse(&self, _: &Visit) {}
+    /// For the rest it holds Rust values.
+    fn traverse(&self, visit: &Visit) {
+        if let Some(spare) = self.spare.try_lock() {
+            spare.iter().for_each(|spare| visit.call(spare));
+        }
+    }
 
+    /// The awaitable that is kept refers to nothing.
     fn clear(&self, _: Python<'_>) {}
-
-    fn finalize(_: &Bound<'_, Object<Self>>) {}
 }
 
 type This<'py> = Bound<'py, Object<AsyncIterator>>;

@@ -9,19 +9,11 @@
 use std::{
     ffi::CStr,
     mem,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
-    prelude::*,
-    sync::PyOnceLock,
-    types::PyType,
-};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock, types::PyType};
 
 use super::alarm::{Alarm, Waiting};
 use crate::{
@@ -48,16 +40,15 @@ pub(super) trait Operation: Send + Sized + 'static {
     /// Goes on, on the event loop's thread. Not called again after it was ready.
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
 
+    /// It is over, having been polled to its end: `awaitable`, which somebody still holds, has no more use for it.
+    fn end(self, _awaitable: &Bound<'_, Object<Polled<Self>>>) {}
+
     /// See [`Class::traverse`].
     fn traverse(&self, visit: &Visit);
 }
 
-/// The contents of the Python object.
-pub(super) struct Polled<O> {
-    /// Taken for the time of a step.
-    running: AtomicBool,
-    stage: Lock<Stage<O>>,
-}
+/// The contents of the Python object. A step takes the stage out, so that there is one at a time.
+pub(super) struct Polled<O>(Lock<Stage<O>>);
 
 enum Stage<O> {
     /// Not awaited yet: nothing has happened.
@@ -70,40 +61,32 @@ enum Stage<O> {
 
 /// An awaitable for an operation.
 pub(super) fn new<O: Operation>(py: Python<'_>, operation: O) -> PyResult<Bound<'_, PyAny>> {
-    let polled = Polled { running: AtomicBool::new(false), stage: Lock::new(Stage::New(operation)) };
-    Ok(class::new(py, polled)?.into_any())
+    Ok(class::new(py, Polled(Lock::new(Stage::New(operation))))?.into_any())
 }
 
-/// The right to step an awaitable.
-struct Step<'a, O>(&'a Polled<O>);
-
-impl<'a, O> Step<'a, O> {
-    fn take(polled: &'a Polled<O>) -> PyResult<Self> {
-        // Acquire and release: a step sees what the one before it did, on whichever thread that was.
-        if polled.running.swap(true, Ordering::Acquire) {
-            return Err(PyValueError::new_err("awaitable already executing"));
+/// Makes an awaitable that is over stand for another operation, if nobody but the caller has a reference to it.
+pub(super) fn renew<'py, O: Operation>(
+    mut awaitable: Bound<'py, Object<Polled<O>>>,
+    operation: O,
+) -> Result<Bound<'py, PyAny>, O> {
+    match class::get_mut(&mut awaitable) {
+        Some(polled) => {
+            *polled.0.get_mut() = Stage::New(operation);
+            Ok(awaitable.into_any())
         }
-        Ok(Self(polled))
-    }
-
-    fn replace(&self, stage: Stage<O>) -> Stage<O> {
-        mem::replace(&mut *self.0.stage.lock(), stage)
-    }
-}
-
-impl<O> Drop for Step<'_, O> {
-    fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Release);
+        None => Err(operation),
     }
 }
 
 impl<O: Operation> Polled<O> {
-    fn resume<'py>(&self, py: Python<'py>) -> PyResult<Sent<'py>> {
-        let step = Step::take(self)?;
-        let (mut operation, alarm) = match step.replace(Stage::Over) {
+    fn resume<'py>(this: &Bound<'py, Object<Self>>) -> PyResult<Sent<'py>> {
+        let py = this.py();
+        let polled = this.get();
+        let (mut operation, alarm) = match polled.replace(Stage::Over) {
             Stage::New(mut operation) => {
                 // Nearly always it is ready; then nobody has to be woken.
                 if let Poll::Ready(result) = operation.poll(py, &mut Context::from_waker(Waker::noop())) {
+                    operation.end(this);
                     return result.map(Sent::Return);
                 }
                 let alarm = Alarm::new(py, operation.path(), operation.call())?;
@@ -112,7 +95,7 @@ impl<O: Operation> Polled<O> {
             Stage::Suspended(operation, waiting) => {
                 let future = waiting.future().bind(py).clone();
                 if !future.get().is_done() {
-                    step.replace(Stage::Suspended(operation, waiting));
+                    polled.replace(Stage::Suspended(operation, waiting));
                     return AsyncioFuture::resume(&future);
                 }
                 future.get().take_result(py)?;
@@ -125,24 +108,23 @@ impl<O: Operation> Polled<O> {
         };
         let waker = Waker::from(Arc::clone(&alarm));
         if let Poll::Ready(result) = operation.poll(py, &mut Context::from_waker(&waker)) {
+            operation.end(this);
             return result.map(Sent::Return);
         }
         let waiting = Waiting::new(py, alarm)?;
         let future = waiting.future().bind(py).clone();
-        step.replace(Stage::Suspended(operation, waiting));
+        polled.replace(Stage::Suspended(operation, waiting));
         AsyncioFuture::resume(&future)
     }
 
-    /// Ends it where it is.
-    fn end(&self) -> PyResult<()> {
-        drop(Step::take(self)?.replace(Stage::Over));
-        Ok(())
+    fn replace(&self, stage: Stage<O>) -> Stage<O> {
+        mem::replace(&mut *self.0.lock(), stage)
     }
 }
 
 impl<O: Operation> Awaitable for Polled<O> {
     fn send<'py>(this: &Bound<'py, Object<Self>>, _: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
-        this.get().resume(this.py())
+        Self::resume(this)
     }
 }
 
@@ -166,7 +148,7 @@ impl<O: Operation> Class for Polled<O> {
     }
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
-        let (call, path) = match &*this.get().stage.lock() {
+        let (call, path) = match &*this.get().0.lock() {
             Stage::New(operation) | Stage::Suspended(operation, _) => (operation.call(), operation.path()),
             Stage::Over => return Ok(format!("<awaitable that is over at {:p}>", this.as_ptr())),
         };
@@ -175,7 +157,7 @@ impl<O: Operation> Class for Polled<O> {
 
     fn traverse(&self, visit: &Visit) {
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
-        let Some(stage) = self.stage.try_lock() else { return };
+        let Some(stage) = self.0.try_lock() else { return };
         match &*stage {
             Stage::New(operation) => operation.traverse(visit),
             Stage::Suspended(operation, waiting) => {
@@ -187,19 +169,15 @@ impl<O: Operation> Class for Polled<O> {
     }
 
     fn clear(&self, _: Python<'_>) {
-        let stage = mem::replace(&mut *self.stage.lock(), Stage::Over);
-        drop(stage);
+        drop(self.replace(Stage::Over));
     }
-
-    /// As an operation that was never awaited has done nothing, there is nothing to say.
-    fn finalize(_: &Bound<'_, Object<Self>>) {}
 }
 
 type This<'py, O> = Bound<'py, Object<Polled<O>>>;
 
 fn send<'py, O: Operation>(this: &This<'py, O>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     arguments.check("send", 1, 1, &[])?;
-    match this.get().resume(this.py())? {
+    match Polled::resume(this)? {
         Sent::Yield(object) => Ok(object),
         Sent::Return(value) => Err(class::stop_iteration(value)),
     }
@@ -208,12 +186,12 @@ fn send<'py, O: Operation>(this: &This<'py, O>, arguments: &Arguments<'_, 'py>) 
 /// The Rust side cannot catch what is thrown: that is the operation's end.
 fn throw<'py, O: Operation>(this: &This<'py, O>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let error = class::thrown("throw", arguments)?;
-    this.get().end()?;
+    drop(this.get().replace(Stage::Over));
     Err(error)
 }
 
 fn close<'py, O: Operation>(this: &This<'py, O>) -> PyResult<Bound<'py, PyAny>> {
-    this.get().end()?;
+    drop(this.get().replace(Stage::Over));
     Ok(this.py().None().into_bound(this.py()))
 }
 

@@ -279,8 +279,6 @@ impl Class for Pump {
         let stage = mem::replace(&mut *self.stage.lock(), Stage::Over);
         drop(stage);
     }
-
-    fn finalize(_: &Bound<'_, Object<Self>>) {}
 }
 
 type This<'py> = Bound<'py, Object<Pump>>;
