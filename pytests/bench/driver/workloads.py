@@ -22,7 +22,8 @@ def start(workers):
     """Starts the runtime; the contenders by name."""
     contenders.start_tokio(workers)
     names = [f"{runtime}_{way}" for runtime in RUNTIMES for way in ["coroutine", "eager", "local", "future"]]
-    found = {name: getattr(contenders, name) for name in [*names, "peer", "native", "floor"]}
+    streams = ["tokio_stream", "tokio_local_stream"]
+    found = {name: getattr(contenders, name) for name in [*names, *streams, "peer", "native", "floor"]}
     return {**found, "python": SimpleNamespace(pending=lambda: asyncio.get_running_loop().create_future())}
 
 
@@ -94,6 +95,28 @@ async def floor(function, count):
     expect(function(count), count)
 
 
+async def generate(count):
+    for number in range(count):
+        yield number
+
+
+async def iterate(function, count):
+    """`async for` over what a function of the count gives."""
+    total = 0
+    async for number in function(count):
+        total += number
+    expect(total, count * (count - 1) // 2)
+
+
+async def consume(function, count):
+    """A function that sums what an asynchronous generator yields."""
+    expect(await function(generate(count)), count * (count - 1) // 2)
+
+
+async def python_consume(_, count):
+    await iterate(generate, count)
+
+
 class Workload:
     """One row of the table.
 
@@ -114,6 +137,7 @@ class Workload:
 
     def candidates(self, contenders, runtimes):
         names = [f"{runtime}_{way}" for runtime in runtimes for way in self.ours]
+        names = [name for name in names if name in contenders]
         found = {
             name: functools.partial(self.drive, getattr(contenders[name], self.function))
             for name in [*names, *self.peers]
@@ -164,6 +188,14 @@ WORKLOADS = [
     Workload(
         "W4b", "10,000 of these at once", "call_at_once", calls_at_once,
         ["coroutine", "local"], ["peer"], None, python_calls_at_once, unit=FAN_OUT,
+    ),
+    Workload(
+        "W5a", "Rust sums the items of an asynchronous generator", "consume", consume,
+        ["stream"], ["peer"], None, python_consume,
+    ),
+    Workload(
+        "W5b", "async for over a Rust stream, fed by a channel", "items", iterate,
+        ["stream", "local_stream"], ["peer"], generate,
     ),
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ mod futures;
 mod native;
 mod ours;
 mod peer;
+mod streams;
 
 use std::sync::OnceLock;
 
@@ -24,7 +25,8 @@ fn contenders(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ours::add_to(module)?;
     peer::add_to(module)?;
     native::add_to(module)?;
-    floor::add_to(module)
+    floor::add_to(module)?;
+    streams::add_to(module)
 }
 
 /// Starts tokio, with as many worker threads, or with tokio's own choice. To be called once, before anything else.
