@@ -39,6 +39,7 @@ pages! {
     introduction: "../../docs/src/introduction.md",
     python_awaits_rust: "../../docs/src/python-awaits-rust.md",
     rust_awaits_python: "../../docs/src/rust-awaits-python.md",
+    streams: "../../docs/src/streams.md",
     event_loops: "../../docs/src/event-loops.md",
     runtimes: "../../docs/src/runtimes.md",
     entry_points: "../../docs/src/entry-points.md",

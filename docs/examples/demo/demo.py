@@ -13,6 +13,7 @@ import pyo3_await_demo as rust
 CLIENTS = 1_000
 LINES_PER_CLIENT = 5
 CALLBACKS = 1_000
+LINES_STREAMED = 10_000
 TIME_LIMIT = 60  # seconds
 
 
@@ -73,6 +74,37 @@ async def callbacks():
     return f"{answered:,} lines received by Rust, each answered by an async Python handler"
 
 
+async def streams():
+    """A Rust stream in `async for`, and an asynchronous generator as a Rust stream."""
+    expected = [f"line {number}" for number in range(LINES_STREAMED)]
+    received = asyncio.get_running_loop().create_future()
+
+    async def send_lines(reader, writer):
+        for line in expected:
+            writer.write(f"{line}\n".encode())
+            await writer.drain()
+        writer.close()
+
+    async def receive_lines(reader, writer):
+        received.set_result([line.decode().rstrip() async for line in reader])
+        writer.close()
+
+    async def generate_lines():
+        for line in expected:
+            yield line
+
+    async with await asyncio.start_server(send_lines, "127.0.0.1", 0) as server:
+        streamed = [line async for line in rust.receive(port_of(server))]
+    async with await asyncio.start_server(receive_lines, "127.0.0.1", 0) as server:
+        sent = await rust.send(port_of(server), generate_lines())
+        arrived = await received
+
+    expect("lines from a Rust stream are all there, in order", streamed == expected, True)
+    expect("lines sent by Rust", sent, LINES_STREAMED)
+    expect("lines from a Python generator are all there, in order", arrived == expected, True)
+    return f"{len(streamed):,} lines streamed from Rust to Python, and {sent:,} from Python to Rust"
+
+
 async def cut_short():
     """A Rust future that takes too long is dropped when Python gives up on it."""
     expect("futures dropped before", rust.sleeps_dropped(), 0)
@@ -129,7 +161,7 @@ async def main(event_loop):
     module = type(asyncio.get_running_loop()).__module__
     expect("event loop", module.partition(".")[0], event_loop)
     print(f"Python program: {platform.python_implementation()} {platform.python_version()}, {event_loop}")
-    for part in many_clients, callbacks, cut_short:
+    for part in many_clients, callbacks, streams, cut_short:
         started = time.perf_counter()
         summary = await part()
         print(f"  {time.perf_counter() - started:5.2f} s  {summary}")

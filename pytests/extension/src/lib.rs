@@ -7,6 +7,7 @@ mod host;
 mod lasting;
 mod loops;
 mod runtime;
+mod streams;
 mod tally;
 
 use std::future::Future;
@@ -25,7 +26,8 @@ fn bridge(module: &Bound<'_, PyModule>) -> PyResult<()> {
     calls::add_to(module)?;
     host::add_to(module)?;
     lasting::add_to(module)?;
-    loops::add_to(module)
+    loops::add_to(module)?;
+    streams::add_to(module)
 }
 
 /// Runs a future on the default runtime, in the named way.

@@ -119,9 +119,9 @@ pub(crate) fn new<T: Class>(py: Python<'_>, value: T) -> PyResult<Bound<'_, Obje
 /// The value in an object that nobody else has a reference to.
 #[cfg(not(Py_GIL_DISABLED))]
 pub(crate) fn get_mut<'a, T: Class>(object: &'a mut Bound<'_, Object<T>>) -> Option<&'a mut T> {
-    // SAFETY: the thread is attached, and the reference, which is the only one, is borrowed exclusively. As long as this
-    // thread is attached no other can get a reference, not even from a weak one; a thread that looks at the value
-    // unattached has a reference. The garbage collector looks at it only while it is in this thread.
+    // SAFETY: the thread is attached, and the reference, which is the only one, is borrowed exclusively. As long as
+    // this thread is attached no other can get a reference, not even from a weak one; a thread that looks at the value
+    // unattached has a reference. The garbage collector looks at it only while it runs in this thread.
     unsafe { (ffi::Py_REFCNT(object.as_ptr()) == 1).then(|| &mut (*object.as_ptr().cast::<Object<T>>()).value) }
 }
 

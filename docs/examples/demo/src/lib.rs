@@ -9,8 +9,9 @@ mod pyo3_await_demo {
         time::Duration,
     };
 
+    use futures::stream::{self, TryStreamExt};
     use pyo3::{exceptions::PyAssertionError, prelude::*};
-    use pyo3_await_tokio::{into_coroutine, into_future};
+    use pyo3_await_tokio::{into_async_iterator, into_coroutine, into_future, into_stream};
     use tokio::{
         io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
         net::TcpStream,
@@ -55,6 +56,36 @@ mod pyo3_await_demo {
                 line.clear();
             }
             Ok(answered)
+        })
+    }
+
+    /// The lines that the server sends, as they come, for `async for`.
+    #[pyfunction]
+    fn receive(py: Python<'_>, port: u16) -> PyResult<Bound<'_, PyAny>> {
+        let connected = stream::once(async move {
+            let server = TcpStream::connect(("127.0.0.1", port)).await?;
+            PyResult::Ok(BufReader::new(server).lines())
+        });
+        let lines = connected.map_ok(|lines| {
+            stream::try_unfold(lines, async |mut lines| Ok(lines.next_line().await?.map(|line| (line, lines))))
+        });
+        into_async_iterator(py, lines.try_flatten())
+    }
+
+    /// Sends the server each line that `lines`, an asynchronous generator, yields. Returns how many there were.
+    #[pyfunction]
+    fn send(py: Python<'_>, port: u16, lines: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+        into_coroutine(py, async move {
+            let mut lines = Python::attach(|py| into_stream(lines.into_bound(py)))?;
+            let mut server = TcpStream::connect(("127.0.0.1", port)).await?;
+            let mut sent = 0;
+            while let Some(line) = lines.try_next().await? {
+                let line: String = Python::attach(|py| line.extract(py))?;
+                server.write_all(format!("{line}\n").as_bytes()).await?;
+                sent += 1;
+            }
+            server.shutdown().await?;
+            Ok(sent)
         })
     }
 

@@ -1,0 +1,340 @@
+"""What Python code sees of a Rust stream is what it sees of its own asynchronous generators; and the way back."""
+
+import asyncio
+import collections.abc
+import contextlib
+import gc
+import inspect
+import sys
+import weakref
+
+import bridge
+import pytest
+from support import drops, outcome_of, turns
+
+PLACES = ["runtime", "local"]
+
+
+@pytest.fixture(params=PLACES)
+def place(request):
+    """Where a stream is polled."""
+    return request.param
+
+
+async def python_numbers(count):
+    for number in range(count):
+        if number % 3 == 0:
+            await asyncio.sleep(0)
+        yield number
+
+
+@pytest.fixture(params=["python", *PLACES])
+def numbers(request):
+    """Makes an asynchronous iterator over the first numbers; Python's own is what the others are to be like."""
+    if request.param == "python":
+        return python_numbers
+    return lambda count: bridge.numbers(request.param, count, False)
+
+
+async def test_it_is_an_asynchronous_generator(numbers):
+    iterator = numbers(3)
+    assert isinstance(iterator, collections.abc.AsyncGenerator)
+    assert not isinstance(iterator, collections.abc.Awaitable)
+    assert aiter(iterator) is iterator
+    assert not inspect.isawaitable(iterator)
+    step = anext(iterator)
+    assert inspect.isawaitable(step)
+    assert asyncio.iscoroutine(iterator.__anext__())
+    assert await step == 0
+    await iterator.aclose()
+
+
+async def test_loops_and_comprehensions(numbers):
+    assert [number async for number in numbers(10)] == list(range(10))
+    seen = []
+    async for number in numbers(10):
+        if number == 5:
+            break
+        seen.append(number)
+    else:
+        pytest.fail("it was left early")
+    assert seen == [0, 1, 2, 3, 4]
+    async for _ in numbers(0):
+        pytest.fail("there is nothing")
+    else:
+        seen.append("else")
+    assert seen[-1] == "else"
+
+
+async def test_anext(numbers):
+    iterator = numbers(2)
+    assert await anext(iterator) == 0
+    assert await anext(iterator, "default") == 1
+    assert await anext(iterator, "default") == "default"
+    with pytest.raises(StopAsyncIteration):
+        await anext(iterator)
+
+
+async def test_asend(numbers):
+    iterator = numbers(3)
+    assert await outcome_of(iterator.asend(1)) == (
+        "raised",
+        TypeError,
+        "can't send non-None value to a just-started async generator",
+    )
+    assert await iterator.asend(None) == 0
+    assert await iterator.asend("ignored") == 1
+    assert await iterator.asend(None) == 2
+    assert (await outcome_of(iterator.asend(None)))[1] is StopAsyncIteration
+
+
+async def test_athrow(numbers):
+    iterator = numbers(3)
+    await anext(iterator)
+    error = KeyError("thrown")
+    with pytest.raises(KeyError) as raised:
+        await iterator.athrow(error)
+    assert raised.value is error
+    assert await anext(iterator, "the end") == "the end"
+    # There is nothing left that could raise it.
+    assert await iterator.athrow(KeyError("thrown")) is None
+    iterator = numbers(3)
+    assert (await outcome_of(iterator.athrow(KeyError("unstarted"))))[1] is KeyError
+    assert await anext(iterator, "the end") == "the end"
+    iterator = numbers(3)
+    await anext(iterator)
+    assert (await outcome_of(iterator.athrow(GeneratorExit())))[1] is GeneratorExit
+
+
+async def test_aclose(numbers):
+    iterator = numbers(3)
+    assert await iterator.aclose() is None
+    assert await anext(iterator, "the end") == "the end"
+    iterator = numbers(3)
+    await anext(iterator)
+    assert await iterator.aclose() is None
+    assert await iterator.aclose() is None
+    assert await anext(iterator, "the end") == "the end"
+    async with contextlib.aclosing(numbers(3)) as iterator:
+        assert await anext(iterator) == 0
+    assert await anext(iterator, "the end") == "the end"
+
+
+async def test_an_awaitable_serves_once(numbers):
+    iterator = numbers(10)
+    for step in [iterator.__anext__(), iterator.asend(None), iterator.aclose()]:
+        await step
+        kind, error, message = await outcome_of(step)
+        assert (kind, error) == ("raised", RuntimeError)
+        assert message.startswith("cannot reuse")
+
+
+async def test_what_takes_a_coroutine(numbers):
+    iterator = numbers(10)
+    assert await asyncio.create_task(iterator.__anext__()) == 0
+    assert await asyncio.wait_for(iterator.__anext__(), 10) == 1
+    assert await asyncio.gather(iterator.__anext__()) == [2]
+    assert await asyncio.shield(asyncio.ensure_future(anext(iterator))) == 3
+    await iterator.aclose()
+
+
+async def test_awaitables_that_are_kept_are_told_apart(place):
+    """The iterator uses an awaitable again only if nobody else has it."""
+    iterator = bridge.numbers(place, 10, True)
+    first = iterator.__anext__()
+    assert await first == 0
+    second = iterator.__anext__()
+    third = iterator.__anext__()
+    assert len({id(first), id(second), id(third)}) == 3
+    assert await third == 1
+    assert await second == 2
+    assert (await outcome_of(first))[1] is RuntimeError
+    del first, second, third
+    assert [number async for number in iterator] == list(range(3, 10))
+
+
+async def test_a_cancelled_wait_loses_nothing(place):
+    gate = bridge.Gate()
+    iterator = bridge.at_gate(place, gate)
+    for number in range(5):
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(anext(iterator), 0.001)
+        task = asyncio.ensure_future(anext(iterator))
+        await turns()
+        task.cancel()
+        gate.open(1)
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert await anext(iterator) == number
+    await iterator.aclose()
+    assert gate.dropped == 1
+
+
+async def test_an_iterator_that_is_garbage_drops_its_stream(place):
+    gate = bridge.Gate()
+    iterator = bridge.at_gate(place, gate)
+    gate.open(1)
+    assert await anext(iterator) == 0
+    alive = weakref.ref(iterator)
+    del iterator
+    assert alive() is None
+    await drops(gate, 1)
+
+
+async def test_a_pending_task_that_is_garbage_drops_the_stream(place):
+    gate = bridge.Gate()
+
+    async def wait():
+        async for _ in bridge.at_gate(place, gate):
+            pass
+
+    task = asyncio.ensure_future(wait())
+    await turns()
+    task.cancel()
+    del task
+    await drops(gate, 1)
+
+
+def test_the_end_of_asyncio_run_closes_streams(place):
+    gate = bridge.Gate()
+    kept = []
+
+    async def main():
+        iterator = bridge.at_gate(place, gate)
+        kept.append(iterator)
+        gate.open(1)
+        assert await anext(iterator) == 0
+        assert gate.dropped == 0
+
+    asyncio.run(main())
+    assert gate.dropped == 1
+
+
+def test_it_needs_a_loop(place):
+    step = bridge.numbers(place, 3, False).__anext__()
+    with pytest.raises(RuntimeError, match="must be awaited inside one, for instance by asyncio.run"):
+        step.send(None)
+
+
+def test_representations(place):
+    iterator = bridge.numbers(place, 3, True)
+    assert repr(iterator).startswith("<async iterator object ")
+    assert repr(iterator.__anext__()).startswith("<awaitable __anext__() of ")
+    assert iterator.__name__ and iterator.__qualname__.endswith(iterator.__name__)
+    assert iterator.ag_running is False
+
+
+async def test_items_leave_nothing_behind(place):
+    """As the memory of the process shows it."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("there is no /proc")
+
+    def memory():
+        gc.collect()
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * 4096
+
+    async def count(number):
+        return sum([1 async for _ in bridge.numbers(place, number, True)])
+
+    assert await count(100_000) == 100_000
+    before = memory()
+    for _ in range(5):
+        async for _ in bridge.numbers(place, 100_000, True):
+            pass
+    # Sixteen bytes for each item would be twice as much.
+    assert memory() - before < 4 << 20
+
+
+async def test_python_to_rust():
+    assert await bridge.total(python_numbers(1_000)) == sum(range(1_000))
+    # A Rust stream, by way of Python.
+    assert await bridge.total(bridge.numbers("runtime", 1_000, False)) == sum(range(1_000))
+
+    async def fail():
+        yield 1
+        raise KeyError("raised")
+
+    with pytest.raises(KeyError, match="raised"):
+        await bridge.total(fail())
+    with pytest.raises(TypeError, match="'list' object is not an asynchronous iterable"):
+        bridge.total([])
+
+
+@pytest.mark.parametrize("capacity", [1, 100])
+async def test_a_stream_that_is_dropped_runs_finally(capacity):
+    ended = asyncio.Event()
+
+    async def generate():
+        task = asyncio.current_task()
+        try:
+            while True:
+                yield task
+        finally:
+            assert asyncio.current_task() is task
+            await turns()
+            ended.set()
+
+    items = await bridge.take(generate(), 3, capacity)
+    assert len(items) == 3 and len(set(items)) == 1
+    await ended.wait()
+    await asyncio.wait(set(items))
+
+
+async def test_timeouts_work_in_a_generator():
+    async def generate():
+        for number in range(10):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(asyncio.sleep(3600), 0.001)
+            yield number
+
+    assert await bridge.total(generate()) == 45
+
+
+async def test_a_channel():
+    sender, receiver = bridge.channel(2)
+    await sender.send("first")
+    await sender.send(None)
+    waiting = asyncio.ensure_future(sender.send("third"))
+    await turns()
+    assert not waiting.done()
+    assert await receiver.receive() == "first"
+    await waiting
+    assert not sender.closed and not receiver.closed
+    with sender:
+        pass
+    assert sender.closed and receiver.closed
+    with pytest.raises(bridge.ChannelClosed, match="the item was not sent"):
+        await sender.send("fourth")
+    assert [item async for item in receiver] == [None, "third"]
+    with pytest.raises(bridge.ChannelClosed, match="has been received"):
+        await receiver.receive()
+
+
+async def test_an_end_that_is_garbage_closes_the_channel():
+    sender, receiver = bridge.channel(1)
+    waiting = asyncio.ensure_future(receiver.receive())
+    await turns()
+    del sender
+    with pytest.raises(bridge.ChannelClosed):
+        await waiting
+    sender, receiver = bridge.channel(1)
+    await sender.send(1)
+    waiting = asyncio.ensure_future(sender.send(2))
+    await turns()
+    del receiver
+    with pytest.raises(bridge.ChannelClosed):
+        await waiting
+
+
+async def test_receivers_share_a_channel():
+    sender, receiver = bridge.channel(3)
+
+    async def receive():
+        return [item async for item in receiver]
+
+    tasks = [asyncio.ensure_future(receive()) for _ in range(3)]
+    for number in range(100):
+        await sender.send(number)
+    sender.close()
+    assert sorted(sum(await asyncio.gather(*tasks), [])) == list(range(100))
