@@ -213,10 +213,10 @@ async def call(stop):
 ",
     )?;
     let stop = Counter::new();
-    let mut stream = stream_of(&code, "endless", (stop.clone(),))?;
+    // Not the buffer is the reason to wait.
+    let mut stream = stream_of(&code, "endless", (stop.clone(),))?.with_capacity(usize::MAX);
     stream.next().await.expect("it is an item")?;
     let call = code.future("call", (stop,))?;
-    // As fast as it gets them, so that the buffer is never the reason to wait.
     let consume = async {
         while let Some(item) = stream.next().await {
             item?;
