@@ -7,10 +7,10 @@ use std::sync::{Arc, mpsc::Sender};
 
 use pyo3::{
     exceptions::{PyNotImplementedError, PyRuntimeError},
-    intern,
+    ffi, intern,
     prelude::*,
     sync::PyOnceLock,
-    types::{PyTuple, PyWeakrefReference},
+    types::{PyDict, PyWeakrefReference},
 };
 
 use super::{Drain, EventLoop, Resume, attribute, helper};
@@ -20,6 +20,15 @@ pub(super) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>>
     static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let running = GET_RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
     Ok(if running.is_none() { None } else { Some(running) })
+}
+
+/// What asyncio keeps for this thread as long as a loop runs in it: another object for each run. Python 3.14 and newer
+/// keep it elsewhere.
+pub(super) fn mark(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    // SAFETY: the thread is attached; the result is borrowed, or null.
+    let of_thread = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyThreadState_GetDict())? };
+    let of_thread = of_thread.cast_into::<PyDict>().ok()?;
+    of_thread.get_item(intern!(py, "__asyncio_running_event_loop__")).ok()?
 }
 
 /// Whether the loop's tasks may be resumed by the caller, who was called by the loop.
@@ -84,22 +93,10 @@ fn leave_context(event_loop: &Bound<'_, PyAny>, descriptor: i32) {
     let leave = || -> PyResult<()> {
         let key = event_loop.getattr(intern!(py, "_selector"))?.call_method1(intern!(py, "get_key"), (descriptor,))?;
         let handle = key.getattr(intern!(py, "data"))?.get_item(0)?;
-        handle.setattr(intern!(py, "_context"), Bound::new(py, NoContext)?)
+        // All that asyncio asks of a context is its method `run`.
+        handle.setattr(intern!(py, "_context"), handle.getattr(intern!(py, "_callback"))?)
     };
     let _ = leave();
-}
-
-/// What stands for the context of the drain's handle: it calls, and enters nothing.
-#[pyclass(frozen, module = "pyo3_await")]
-struct NoContext;
-
-#[pymethods]
-impl NoContext {
-    #[pyo3(signature = (function, *arguments))]
-    #[staticmethod]
-    fn run<'py>(function: &Bound<'py, PyAny>, arguments: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-        function.call1(arguments)
-    }
 }
 
 fn remember(event_loop: &Bound<'_, PyAny>, drain: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -8,11 +8,14 @@ mod asyncio;
 mod helper;
 mod mailbox;
 mod primitives;
+mod running;
 
 use std::{
-    cell::RefCell,
     fmt, mem,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use pyo3::{
@@ -29,6 +32,7 @@ pub(crate) use self::mailbox::{Envelope, Letter};
 use self::{
     asyncio::Waker,
     mailbox::{Batch, Mailbox, Posted, Rest},
+    running::InDrain,
 };
 use crate::{
     asyncio_future::AsyncioFuture,
@@ -45,6 +49,8 @@ pub(crate) struct EventLoop {
     /// What was taken out of the mailbox and not delivered yet. It is here, and not on the stack of the drain, so that
     /// a drain nested in it (a loop that is run re-entrantly) goes on with it.
     batch: Lock<Batch>,
+    /// How many drains have come to their end. Only the loop's thread uses it.
+    drains: AtomicUsize,
     /// What the loop has to finish. Only the loop's thread adds and removes; anybody may traverse.
     in_flight: Lock<Slab<InFlight>>,
     waker: Waker,
@@ -82,27 +88,14 @@ pub(crate) enum Resume {
     Soon,
 }
 
-thread_local! {
-    /// The loop that was last seen running in this thread.
-    static RUNNING: RefCell<Option<Arc<EventLoop>>> = const { RefCell::new(None) };
-}
+/// How often one drain looks into its mailbox. What is posted in the course of a drain is for the most part an answer
+/// to it, and a turn of the loop for each answer costs more than the answer; but others have to have their turn too.
+const ROUNDS: usize = 4;
 
 impl EventLoop {
     /// The handle of the loop that runs in this thread, if one does.
     pub(crate) fn running(py: Python<'_>) -> PyResult<Option<Arc<Self>>> {
-        let Some(object) = asyncio::running_loop(py)? else { return Ok(None) };
-        let address = object.as_ptr() as usize;
-        let known = RUNNING.with_borrow(|known| match known {
-            Some(handle) if handle.address == address && handle.is_open() => Some(Arc::clone(handle)),
-            _ => None,
-        });
-        if known.is_some() {
-            return Ok(known);
-        }
-        let handle = Self::of(&object)?;
-        let old = RUNNING.replace(Some(Arc::clone(&handle)));
-        drop(old);
-        Ok(Some(handle))
+        running::find(py)
     }
 
     /// The handle of any loop, made on first use. The loop must not be running in another thread then.
@@ -123,6 +116,7 @@ impl EventLoop {
         Ok(Arc::new(Self {
             mailbox: Mailbox::new(),
             batch: Lock::new(Batch::empty()),
+            drains: AtomicUsize::new(0),
             in_flight: Lock::new(Slab::new()),
             waker,
             object: PyWeakrefReference::new(object)?.unbind(),
@@ -168,7 +162,8 @@ impl EventLoop {
         self.in_flight.lock().try_remove(key)
     }
 
-    /// Delivers what is in the mailbox now; what comes meanwhile waits for the loop's next turn.
+    /// Delivers what is in the mailbox, and what comes meanwhile, in a few rounds; the rest waits for the loop's next
+    /// turn.
     fn drain(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         if self.is_left_behind() {
             return Ok(());
@@ -180,31 +175,44 @@ impl EventLoop {
         };
         let object = self.object(py)?;
         let delivery = Delivery { py, event_loop: self, resume: asyncio::resume(&object)? };
-        {
-            let mut batch = self.batch.lock();
-            if batch.is_empty() {
-                *batch = self.mailbox.take();
+        let _in_drain = InDrain::new(py, self);
+        let drains = self.drains.load(Ordering::Relaxed);
+        for _ in 0..ROUNDS {
+            if !self.take() {
+                break;
             }
-        }
-        if !self.batch.lock().is_empty() {
             // A delivery may run the loop re-entrantly, and wait there for the rest of the batch, or for what is posted
             // meanwhile and wakes nobody.
             self.waker.again(&object)?;
-        }
-        // The lock is released before each delivery.
-        while let Some(letter) = { self.batch.lock().pop() } {
-            let Err(error) = letter.deliver(&delivery) else { continue };
-            if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
-                // The waker has not been quieted yet: what is left in the batch comes in the loop's next turn.
-                return Err(error);
+            // The lock is released before each delivery.
+            while let Some(letter) = { self.batch.lock().pop() } {
+                let Err(error) = letter.deliver(&delivery) else { continue };
+                if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
+                    // The waker has not been quieted yet: what is left in the batch comes in the loop's next turn.
+                    return Err(error);
+                }
+                report(&object, "an exception in a callback of the Rust bridge", error)?;
             }
-            report(&object, "an exception in a callback of the Rust bridge", error)?;
+            if self.drains.load(Ordering::Relaxed) != drains {
+                // A nested drain has quieted the waker: nothing more is taken before it wakes again.
+                break;
+            }
         }
+        self.drains.fetch_add(1, Ordering::Relaxed);
         self.waker.quiet();
         if self.mailbox.rest() == Rest::Busy {
             self.waker.wake(self);
         }
         Ok(())
+    }
+
+    /// Takes what is in the mailbox, unless there is some left of what was taken before; false if there is nothing.
+    fn take(&self) -> bool {
+        let mut batch = self.batch.lock();
+        if batch.is_empty() {
+            *batch = self.mailbox.take();
+        }
+        !batch.is_empty()
     }
 
     /// The loop is gone: nothing is delivered any more, and what is in flight ends.
@@ -214,8 +222,6 @@ impl EventLoop {
             mem::forget(Arc::clone(self));
             return;
         }
-        // The cache would keep the descriptor until another loop runs in this thread.
-        let cached = RUNNING.try_with(|running| running.borrow_mut().take_if(|handle| Arc::ptr_eq(handle, self)));
         let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(), Batch::empty())];
         let in_flight = mem::take(&mut *self.in_flight.lock());
         for (_, item) in in_flight {
@@ -229,7 +235,7 @@ impl EventLoop {
                 letter.refuse();
             }
         }
-        drop(cached);
+        running::forget(self);
     }
 }
 
@@ -300,6 +306,11 @@ impl Drain {
 #[pymethods]
 impl Drain {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        self.0.drain(py)
+    }
+
+    /// The drain stands for the context of its own callback: it enters none, and calls itself.
+    fn run(&self, py: Python<'_>, _itself: &Bound<'_, PyAny>) -> PyResult<()> {
         self.0.drain(py)
     }
 
