@@ -22,7 +22,7 @@ use crate::{
     error,
     lifecycle::{self, Process},
     sync::Lock,
-    task::{self, Start},
+    task::{self, Path, Polled, Start},
 };
 
 /// The contents of the Python object.
@@ -32,10 +32,10 @@ pub(crate) struct Coroutine {
     /// Where it was made: a task that was not started in one process is nobody's in another.
     process: Process,
     stage: Lock<Stage>,
-    /// The path of the Rust function, from which the names come.
-    path: &'static str,
+    /// Where the names come from.
+    path: Path,
     /// The names that Python code has set.
-    renamed: Lock<Names>,
+    renamed: Lock<Option<Box<Names>>>,
 }
 
 enum Stage {
@@ -106,9 +106,9 @@ impl Coroutine {
                 }
                 let _pass = lifecycle::admit(py)?;
                 let mut locals = None;
-                match Arc::clone(&task).poll_in_place(py, &mut locals)? {
-                    Some(settlement) => settlement.into_result(py).map(Sent::Return),
-                    None => step.go_on(task::start(py, task, locals)?),
+                match task.poll_in_place(py, &mut locals)? {
+                    Polled::Ended(settlement) => settlement.into_result(py).map(Sent::Return),
+                    Polled::Waits(task) => step.go_on(task::start(py, task, locals)?),
                 }
             }
             Stage::Suspended(future) => {
@@ -139,13 +139,13 @@ impl Coroutine {
     }
 
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let set = self.renamed.lock().name.as_ref().map(|name| name.bind(py).clone());
-        set.unwrap_or_else(|| PyString::new(py, task::name(self.path)))
+        let set = self.renamed.lock().as_ref().and_then(|names| Some(names.name.as_ref()?.bind(py).clone()));
+        set.unwrap_or_else(|| PyString::new(py, self.path.name()))
     }
 
     fn qualified_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let set = self.renamed.lock().qualified.as_ref().map(|name| name.bind(py).clone());
-        set.unwrap_or_else(|| PyString::new(py, &task::qualified_name(self.path)))
+        let set = self.renamed.lock().as_ref().and_then(|names| Some(names.qualified.as_ref()?.bind(py).clone()));
+        set.unwrap_or_else(|| PyString::new(py, &self.path.qualified_name()))
     }
 
     fn state_name(&self) -> &'static str {
@@ -235,6 +235,10 @@ impl Class for Coroutine {
         }
     }
 
+    fn has_last_words(&mut self) -> bool {
+        matches!(self.stage.get_mut(), Stage::Created(_))
+    }
+
     fn finalize(this: &Bound<'_, Object<Self>>) {
         let created = matches!(*this.get().stage.lock(), Stage::Created(_));
         // In a forked child nobody was to await it.
@@ -258,9 +262,11 @@ impl Stage {
 
 impl Drop for Coroutine {
     fn drop(&mut self) {
-        let stage = mem::replace(&mut *self.stage.lock(), Stage::Closed);
-        // A Python object is dropped attached.
-        Python::try_attach(|py| stage.abandon(py, self.process));
+        let stage = mem::replace(self.stage.get_mut(), Stage::Closed);
+        if let Stage::Created(_) | Stage::Suspended(_) = stage {
+            // A Python object is dropped attached.
+            Python::try_attach(|py| stage.abandon(py, self.process));
+        }
     }
 }
 
@@ -309,7 +315,7 @@ fn name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn set_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__name__", value)?;
-    let _old = this.get().renamed.lock().name.replace(value);
+    let _old = this.get().renamed.lock().get_or_insert_default().name.replace(value);
     Ok(())
 }
 
@@ -319,7 +325,7 @@ fn qualified_name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn set_qualified_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__qualname__", value)?;
-    let _old = this.get().renamed.lock().qualified.replace(value);
+    let _old = this.get().renamed.lock().get_or_insert_default().qualified.replace(value);
     Ok(())
 }
 

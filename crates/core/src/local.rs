@@ -25,7 +25,7 @@ use crate::{
     context, error,
     event_loop::{Delivery, Envelope, EventLoop, Letter},
     panic,
-    task::{Cancel, End, Start, drop_future, name, path, poll_here},
+    task::{Cancel, End, Path, Polled, Start, drop_future, here},
 };
 
 /// The cell shared by a local future, its wakers and its Python waiter.
@@ -83,7 +83,7 @@ where
     fn step(self: &Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>> {
         let task = &self.letter;
         if task.thread != thread::current().id() {
-            return Err(error::wrong_thread(name(self.path())));
+            return Err(error::wrong_thread(self.path().name()));
         }
         // Python code that the future calls may run the loop re-entrantly, and that may deliver this task again.
         if task.polling.swap(true, Ordering::Relaxed) {
@@ -103,16 +103,25 @@ where
         let task = &self.letter;
         // SAFETY: this is the future's thread, and `polling` says that no other frame of it is here.
         let place = unsafe { &mut *task.future.get() };
-        let future = place.as_mut()?;
+        if place.is_none() {
+            return None;
+        }
         let end = if task.cancelled.load(Ordering::Acquire) {
             End::Cancelled
         } else {
-            // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
-            let future = unsafe { Pin::new_unchecked(future) };
             let waker = Waker::from(Arc::clone(self));
-            match poll_here(&task.runtime, future, locals, &mut Context::from_waker(&waker)) {
+            let polled = here(&task.runtime, locals, || {
+                let future = place.as_mut().expect("it has not ended");
+                // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
+                let polled = unsafe { Pin::new_unchecked(future) }.poll(&mut Context::from_waker(&waker));
+                if polled.is_ready() {
+                    **place = None;
+                }
+                polled
+            });
+            match polled {
                 Ok(Poll::Pending) => return None,
-                Ok(Poll::Ready(result)) => End::Returned(result),
+                Ok(Poll::Ready(result)) => return Some(End::Returned(result)),
                 Err(panic) => End::Panicked(panic),
             }
         };
@@ -126,12 +135,15 @@ where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py> + 'static,
 {
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>> {
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Polled> {
         let Some(event_loop) = EventLoop::running(py)? else {
-            return Err(error::no_running_event_loop(&format!("the Rust future '{}'", name(self.path()))));
+            return Err(error::no_running_event_loop(&format!("the Rust future '{}'", self.path().name())));
         };
         let _ = self.letter.event_loop.set(event_loop);
-        self.step(py, locals)
+        Ok(match self.step(py, locals)? {
+            Some(settlement) => Polled::Ended(settlement),
+            None => Polled::Waits(self),
+        })
     }
 
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
@@ -156,8 +168,8 @@ where
         self.wake();
     }
 
-    fn path(&self) -> &'static str {
-        path::<F>()
+    fn path(&self) -> Path {
+        Path::of::<F>()
     }
 }
 

@@ -35,10 +35,14 @@ struct Inner {
 }
 
 thread_local! {
-    /// The locals of the Rust task that this thread polls.
-    static CURRENT: RefCell<Option<TaskLocals>> = const { RefCell::new(None) };
-    /// A Rust task is polled in place, on the thread of its event loop: it gets its locals when it asks for them.
-    static IN_PLACE: Cell<bool> = const { Cell::new(false) };
+    static CURRENT: Current = const { Current { locals: RefCell::new(None), in_place: Cell::new(false) } };
+}
+
+/// The Rust task that a thread polls.
+struct Current {
+    locals: RefCell<Option<TaskLocals>>,
+    /// It is polled in place, on the thread of its event loop: it gets its locals when it asks for them.
+    in_place: Cell<bool>,
 }
 
 impl TaskLocals {
@@ -147,13 +151,13 @@ impl TaskLocals {
 
     /// The locals of the Rust task that calls, if it has any.
     pub(crate) fn of_task() -> PyResult<Option<Self>> {
-        let known = CURRENT.with_borrow(Option::clone);
-        if known.is_some() || !IN_PLACE.get() {
+        let (known, in_place) = CURRENT.with(|current| (current.locals.borrow().clone(), current.in_place.get()));
+        if known.is_some() || !in_place {
             return Ok(known);
         }
         // A poll in place is made attached, so that this waits for nothing.
         let locals = Python::attach(Self::running)?;
-        drop(CURRENT.replace(locals.clone()));
+        drop(CURRENT.with(|current| current.locals.replace(locals.clone())));
         Ok(locals)
     }
 }
@@ -260,14 +264,18 @@ impl<'a> Entered<'a> {
     }
 
     fn with(place: &'a mut Option<TaskLocals>, in_place: bool) -> Self {
-        let outer = CURRENT.replace(place.take());
-        Self { place, outer, outer_in_place: IN_PLACE.replace(in_place) }
+        CURRENT.with(|current| {
+            let outer = current.locals.replace(place.take());
+            Self { place, outer, outer_in_place: current.in_place.replace(in_place) }
+        })
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        IN_PLACE.set(self.outer_in_place);
-        *self.place = CURRENT.replace(self.outer.take());
+        CURRENT.with(|current| {
+            current.in_place.set(self.outer_in_place);
+            *self.place = current.locals.replace(self.outer.take());
+        });
     }
 }

@@ -42,10 +42,13 @@ thread_local! {
 /// Calls the user's code, and catches its panic.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     listen();
-    CATCHING.set(CATCHING.get() + 1);
-    // Whoever is left in an odd state by a panic is dropped: a future that panicked is not polled again.
-    let result = panic::catch_unwind(AssertUnwindSafe(f));
-    CATCHING.set(CATCHING.get() - 1);
+    let result = CATCHING.with(|catching| {
+        catching.set(catching.get() + 1);
+        // Whoever is left in an odd state by a panic is dropped: a future that panicked is not polled again.
+        let result = panic::catch_unwind(AssertUnwindSafe(f));
+        catching.set(catching.get() - 1);
+        result
+    });
     result.map_err(|payload| Panic { payload, location: LOCATION.take() })
 }
 

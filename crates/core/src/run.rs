@@ -7,7 +7,7 @@ use std::{
 
 use pyo3::{intern, prelude::*};
 
-use crate::{Runtime, RuntimeExt, signals::Wakeup, task};
+use crate::{Runtime, RuntimeExt, signals::Wakeup, task::Path};
 
 /// Which event loop a run makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +90,8 @@ where
         Ok(())
     })?;
     // It is the caller's future that reports name, not the one around it.
-    coroutine.setattr(intern!(py, "__name__"), task::name(task::path::<F>()))?;
-    coroutine.setattr(intern!(py, "__qualname__"), &*task::qualified_name(task::path::<F>()))?;
+    coroutine.setattr(intern!(py, "__name__"), Path::of::<F>().name())?;
+    coroutine.setattr(intern!(py, "__qualname__"), &*Path::of::<F>().qualified_name())?;
     if let Err(error) = drive(coroutine.clone(), wakeup.as_ref()) {
         // A loop that refuses it leaves it as it is, and it would warn that nobody awaited it. One that was stopped has
         // made a task of it, which may go on.

@@ -100,16 +100,23 @@ where
 
 /// What the Python side knows of a task before it is started.
 pub(crate) trait Start: Cancel {
-    /// Polls the future once where it is, if that is its way; gives its result if it has ended.
+    /// Polls the future once where it is, if that is its way.
     ///
     /// `locals` are those that the future has asked for, if it has.
     /// Called at most once, by the owner of the only reference, on the event loop's thread and before `start`.
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>>;
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Polled>;
 
     /// Goes on with a future that has not ended: for the most part, spawns it on its runtime.
     ///
     /// Called at most once.
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals);
+}
+
+/// What has come of a poll in place.
+pub(crate) enum Polled {
+    Ended(Settlement),
+    /// The task is to be started.
+    Waits(Arc<dyn Start>),
 }
 
 /// What the Python side knows of a running task.
@@ -125,8 +132,8 @@ pub(crate) trait Cancel: Send + Sync {
     /// Has the future dropped, on its runtime, at its next poll. From any thread; without effect when it has ended.
     fn cancel(self: Arc<Self>);
 
-    /// The full path of the function in which the future's type was written.
-    fn path(&self) -> &'static str;
+    /// The path of the future's type.
+    fn path(&self) -> Path;
 }
 
 /// A task that has not been started.
@@ -157,7 +164,7 @@ pub(crate) fn start(
 ) -> PyResult<Bound<'_, Object<AsyncioFuture>>> {
     let _pass = lifecycle::admit(py)?;
     let Some(locals) = locals.map_or_else(|| TaskLocals::running(py), |locals| Ok(Some(locals)))? else {
-        return Err(error::no_running_event_loop(&format!("the Rust future '{}'", name(task.path()))));
+        return Err(error::no_running_event_loop(&format!("the Rust future '{}'", task.path().name())));
     };
     let event_loop = Arc::clone(locals.handle());
     let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&task) as Arc<dyn Cancel>)?;
@@ -166,14 +173,34 @@ pub(crate) fn start(
     Ok(future)
 }
 
-/// The full path of the function in which a future's type was written.
-pub(crate) fn path<F>() -> &'static str {
-    // An async block is a closure of the function around it.
-    std::any::type_name::<F>().trim_end_matches("::{{closure}}")
+/// The path of a future's type, from which the names of its function are made when somebody asks.
+#[derive(Clone, Copy)]
+pub(crate) struct Path(pub(crate) fn() -> &'static str);
+
+impl Path {
+    pub(crate) fn of<F>() -> Self {
+        Self(std::any::type_name::<F>)
+    }
+
+    /// The name of the function in which the future's type was written.
+    pub(crate) fn name(self) -> &'static str {
+        name(self.0())
+    }
+
+    /// The same with its path.
+    pub(crate) fn qualified_name(self) -> Cow<'static, str> {
+        qualified_name(self.0())
+    }
+}
+
+/// The full path of the function in which a future's type was written: an async block is a closure of it.
+fn function(path: &str) -> &str {
+    path.trim_end_matches("::{{closure}}")
 }
 
 /// The name of the function at the end of a path: its last part, without generic arguments.
-pub(crate) fn name(path: &str) -> &str {
+fn name(path: &str) -> &str {
+    let path = function(path);
     let (mut depth, mut start, mut end) = (0_usize, 0, path.len());
     for (index, byte) in path.bytes().enumerate() {
         match byte {
@@ -193,7 +220,8 @@ pub(crate) fn name(path: &str) -> &str {
 }
 
 /// A path without generic arguments, but for those that say whose method a function is.
-pub(crate) fn qualified_name(path: &str) -> Cow<'_, str> {
+fn qualified_name(path: &str) -> Cow<'_, str> {
+    let path = function(path);
     if !path.contains('<') {
         return Cow::Borrowed(path);
     }
@@ -219,25 +247,30 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>> {
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Polled> {
         let task = &self.letter;
         if task.first_poll == FirstPoll::OnRuntime {
-            return Ok(None);
+            return Ok(Polled::Waits(self));
         }
         // SAFETY: the task has not been started, and the caller has the only reference.
         let stage = unsafe { &mut *task.stage.get() };
-        let Stage::Future(future) = stage else { unreachable!("it has not been polled") };
-        // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
-        let future = unsafe { Pin::new_unchecked(future) };
-        // Whoever wakes it has nobody to wake yet: the driver polls it again, with a waker of the runtime's.
-        let polled = poll_here(&task.runtime, future, locals, &mut Context::from_waker(Waker::noop()));
+        let polled = here(&task.runtime, locals, || {
+            let Stage::Future(future) = stage else { unreachable!("it has not been polled") };
+            // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
+            let future = unsafe { Pin::new_unchecked(future) };
+            // Whoever wakes it has nobody to wake yet: the driver polls it again, with a waker of the runtime's.
+            let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+            if polled.is_ready() {
+                *stage = Stage::Delivered;
+            }
+            polled
+        });
         let end = match polled {
-            Ok(Poll::Pending) => return Ok(None),
+            Ok(Poll::Pending) => return Ok(Polled::Waits(self)),
             Ok(Poll::Ready(result)) => End::Returned(result),
-            Err(panic) => End::Panicked(panic),
+            Err(panic) => drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), End::Panicked(panic)),
         };
-        let end = drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), end);
-        Ok(Some(end.settle(py, self.path())))
+        Ok(Polled::Ended(end.settle(py, self.path())))
     }
 
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
@@ -265,8 +298,8 @@ where
         self.letter.waker.wake();
     }
 
-    fn path(&self) -> &'static str {
-        path::<F>()
+    fn path(&self) -> Path {
+        Path::of::<F>()
     }
 }
 
@@ -380,26 +413,25 @@ where
 
 impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
     /// What Python gets.
-    pub(crate) fn settle(self, py: Python<'_>, path: &str) -> Settlement {
+    pub(crate) fn settle(self, py: Python<'_>, path: Path) -> Settlement {
         match self {
             Self::Returned(Ok(value)) => into_python(py, value),
             Self::Returned(Err(error)) => Settlement::Failed(error::not_stop_iteration(py, error)),
             Self::Panicked(panic) => Settlement::Failed(error::panicked(panic)),
             Self::Cancelled => Settlement::Cancelled,
-            Self::Abandoned => Settlement::Failed(error::abandoned(name(path))),
+            Self::Abandoned => Settlement::Failed(error::abandoned(path.name())),
         }
     }
 }
 
-/// Polls a future on the thread of the event loop, where it finds the loop by itself.
-pub(crate) fn poll_here<F: Future>(
+/// Polls a future, and drops one that has ended, on the thread of the event loop, where it finds the loop by itself.
+pub(crate) fn here<T>(
     runtime: &impl Runtime,
-    future: Pin<&mut F>,
     locals: &mut Option<TaskLocals>,
-    cx: &mut Context<'_>,
-) -> Result<Poll<F::Output>, Panic> {
+    poll: impl FnOnce() -> T,
+) -> Result<T, Panic> {
     let _entered = Entered::in_place(locals);
-    panic::catch(|| runtime.enter(|| future.poll(cx)))
+    panic::catch(|| runtime.enter(poll))
 }
 
 /// Drops a future, which is the user's code: a panic in it is how the task ends.
@@ -432,6 +464,7 @@ mod tests {
     fn a_qualified_name_is_a_path_without_arguments() {
         for (path, expected) in [
             ("fetch", "fetch"),
+            ("client::fetch::{{closure}}::{{closure}}", "client::fetch"),
             ("client::fetch<i32>", "client::fetch"),
             ("client::Client<alloc::string::String>::fetch<fn() -> u8, Vec<u8>>", "client::Client::fetch"),
             ("<client::Client<u8> as client::Fetch<u8>>::fetch", "<client::Client as client::Fetch>::fetch"),
@@ -445,6 +478,7 @@ mod tests {
     fn a_name_is_the_last_part_of_a_path() {
         for (path, expected) in [
             ("fetch", "fetch"),
+            ("client::fetch::{{closure}}", "fetch"),
             ("client::fetch", "fetch"),
             ("client::fetch<i32>", "fetch"),
             ("client::Client<alloc::string::String>::fetch", "fetch"),

@@ -1,6 +1,6 @@
 //! Cancellation from Python, and the time that it may take.
 
-use std::{mem, time::Duration};
+use std::time::Duration;
 
 use pyo3::{intern, prelude::*};
 
@@ -20,7 +20,11 @@ impl AsyncioFuture {
                 return false;
             }
             state.cancel_requested = true;
-            (state.task.clone(), mem::replace(&mut state.cancel_message, message))
+            let old = match message {
+                Some(message) => state.rare().cancel_message.replace(message),
+                None => state.rare.as_mut().and_then(|rare| rare.cancel_message.take()),
+            };
+            (state.task.clone(), old)
         };
         let Some(task) = task.filter(|_| this.get().process.is_current()) else { return true };
         if task.let_go() {
@@ -68,7 +72,7 @@ impl Deadline {
         let deadline = Bound::new(py, Self { future: future.clone().unbind(), stage })?;
         let event_loop = future.get().event_loop.bind(py);
         let timer = event_loop.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), deadline))?;
-        let old = future.get().state.lock().timer.replace(timer.unbind());
+        let old = future.get().state.lock().rare().timer.replace(timer.unbind());
         if let Some(old) = old {
             old.call_method0(py, intern!(py, "cancel"))?;
         }

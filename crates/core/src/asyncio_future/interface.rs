@@ -73,14 +73,17 @@ fn callbacks<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let pairs: Vec<_> = {
         let state = this.get().state.lock();
         let pair = |callback: &Callback| (callback.function.clone_ref(py), callback.context.clone_ref(py));
-        state.first.iter().chain(&state.more).map(pair).collect()
+        state.callbacks().map(pair).collect()
     };
     Ok(if pairs.is_empty() { py.None().into_bound(py) } else { PyList::new(py, pairs)?.into_any() })
 }
 
 fn cancel_message<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = this.py();
-    let message = this.get().state.lock().cancel_message.as_ref().map(|message| message.clone_ref(py));
+    let message = {
+        let state = this.get().state.lock();
+        state.rare.as_ref().and_then(|rare| Some(rare.cancel_message.as_ref()?.clone_ref(py)))
+    };
     Ok(message.unwrap_or_else(|| py.None()).into_bound(py))
 }
 
@@ -152,10 +155,10 @@ fn add_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> P
         if !matches!(state.outcome, Outcome::Pending) {
             Some(callback)
         } else {
-            if state.first.is_none() && state.more.is_empty() {
+            if state.callbacks().next().is_none() {
                 state.first = Some(callback);
             } else {
-                state.more.push(callback);
+                state.rare().more.push(callback);
             }
             None
         }
@@ -176,7 +179,7 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
     // Comparing calls Python, which may come back to this future: so on a copy, and by identity on the original.
     let candidates: Vec<_> = {
         let state = future.state.lock();
-        state.first.iter().chain(&state.more).map(|callback| callback.function.clone_ref(py)).collect()
+        state.callbacks().map(|callback| callback.function.clone_ref(py)).collect()
     };
     let mut equal = Vec::new();
     for candidate in candidates {
@@ -186,9 +189,12 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
     }
     let removed: Vec<Callback> = {
         let mut state = future.state.lock();
-        let all = state.first.take().into_iter().chain(mem::take(&mut state.more)).collect::<Vec<_>>();
-        let (removed, kept) = all.into_iter().partition(|one| equal.iter().any(|other| one.function.is(other)));
-        state.more = kept;
+        let more = state.rare.as_mut().map(|rare| mem::take(&mut rare.more)).unwrap_or_default();
+        let all = state.first.take().into_iter().chain(more);
+        let (removed, kept): (_, Vec<_>) = all.partition(|one| equal.iter().any(|other| one.function.is(other)));
+        if !kept.is_empty() {
+            state.rare().more = kept;
+        }
         removed
     };
     Ok(removed.len().into_pyobject(py)?.into_any())

@@ -31,14 +31,14 @@ use crate::{
     event_loop::{Delivery, InFlight, Resume},
     lifecycle::Process,
     sync::Lock,
-    task::{Cancel, name, qualified_name},
+    task::{Cancel, Path},
 };
 
 /// The contents of the Python object.
 pub(crate) struct AsyncioFuture {
     event_loop: Py<PyAny>,
-    /// The path of the Rust function, for messages.
-    path: &'static str,
+    /// The Rust function, for messages.
+    path: Path,
     /// asyncio's protocol: true from the moment in which the future is yielded until the task has seen it.
     blocking: AtomicBool,
     /// There is an exception that nobody has retrieved.
@@ -52,13 +52,30 @@ struct State {
     outcome: Outcome,
     /// Nearly always there is one callback: the waiting task's wake-up.
     first: Option<Callback>,
-    more: Vec<Callback>,
     /// What runs behind it; `None` when it has ended, or nobody wants its result.
     task: Option<Arc<dyn Cancel>>,
     cancel_requested: bool,
+    /// What most futures do not have: memory on demand.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Default)]
+struct Rare {
+    /// The callbacks after the first.
+    more: Vec<Callback>,
     cancel_message: Option<Py<PyAny>>,
     /// The handle of the timer that bounds a cancellation.
     timer: Option<Py<PyAny>>,
+}
+
+impl State {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn callbacks(&self) -> impl Iterator<Item = &Callback> {
+        self.first.iter().chain(self.rare.iter().flat_map(|rare| &rare.more))
+    }
 }
 
 struct Callback {
@@ -105,11 +122,9 @@ impl AsyncioFuture {
             state: Lock::new(State {
                 outcome: Outcome::Pending,
                 first: None,
-                more: Vec::new(),
                 task: Some(task),
                 cancel_requested: false,
-                cancel_message: None,
-                timer: None,
+                rare: None,
             }),
         };
         class::new(py, future)
@@ -134,7 +149,10 @@ impl AsyncioFuture {
         let (first, more, timer, task) = {
             let mut state = future.state.lock();
             state.outcome = outcome;
-            (state.first.take(), mem::take(&mut state.more), state.timer.take(), state.task.take())
+            let (first, task) = (state.first.take(), state.task.take());
+            let rare = state.rare.as_deref_mut();
+            let (more, timer) = rare.map(|rare| (mem::take(&mut rare.more), rare.timer.take())).unwrap_or_default();
+            (first, more, timer, task)
         };
         drop(task);
         if let Some(timer) = timer {
@@ -223,7 +241,7 @@ impl AsyncioFuture {
             return future.take_result(py).map(Sent::Return);
         }
         if !future.process.is_current() {
-            return Err(error::forked(&format!("the Rust future '{}'", name(future.path))));
+            return Err(error::forked(&format!("the Rust future '{}'", future.path.name())));
         }
         if future.blocking.swap(true, Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err("await wasn't used with future"));
@@ -246,7 +264,7 @@ impl AsyncioFuture {
                 Outcome::Cancelled(Some(error)) => Some(error.clone_ref(py)),
                 _ => None,
             };
-            (raised, state.cancel_message.as_ref().map(|message| message.clone_ref(py)))
+            (raised, state.rare.as_ref().and_then(|rare| Some(rare.cancel_message.as_ref()?.clone_ref(py))))
         };
         match raised {
             Some(error) => Ok(PyErr::from_value(error.into_bound(py).into_any())),
@@ -278,7 +296,7 @@ impl AsyncioFuture {
             _ => return Ok(()),
         };
         let context = PyDict::new(py);
-        let message = format!("exception of the Rust future '{}' was never retrieved", qualified_name(future.path));
+        let message = format!("exception of the Rust future '{}' was never retrieved", future.path.qualified_name());
         context.set_item(intern!(py, "message"), message)?;
         context.set_item(intern!(py, "exception"), error)?;
         context.set_item(intern!(py, "future"), this)?;
@@ -312,18 +330,18 @@ impl Class for AsyncioFuture {
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
         let future = this.get();
-        Ok(format!("<Future of '{}' {}>", qualified_name(future.path), future.state_name().to_lowercase()))
+        Ok(format!("<Future of '{}' {}>", future.path.qualified_name(), future.state_name().to_lowercase()))
     }
 
     fn traverse(&self, visit: &Visit) {
         visit.call(&self.event_loop);
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         let Some(state) = self.state.try_lock() else { return };
-        for callback in state.first.iter().chain(&state.more) {
+        for callback in state.callbacks() {
             visit.call(&callback.function);
             visit.call(&callback.context);
         }
-        for object in state.cancel_message.iter().chain(&state.timer) {
+        for object in state.rare.iter().flat_map(|rare| rare.cancel_message.iter().chain(&rare.timer)) {
             visit.call(object);
         }
         match &state.outcome {
@@ -344,9 +362,13 @@ impl Class for AsyncioFuture {
                 Outcome::Pending => None,
                 _ => Some(mem::replace(&mut state.outcome, Outcome::Cancelled(None))),
             };
-            (state.first.take(), mem::take(&mut state.more), state.cancel_message.take(), state.timer.take(), outcome)
+            (state.first.take(), state.rare.take(), outcome)
         };
         drop(garbage);
+    }
+
+    fn has_last_words(&mut self) -> bool {
+        *self.log_traceback.get_mut()
     }
 
     fn finalize(this: &Bound<'_, Object<Self>>) {

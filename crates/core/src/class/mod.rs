@@ -50,6 +50,11 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
     /// Whether there is anything to do in `finalize`; else it is not called.
     const FINALIZES: bool = false;
 
+    /// Whether an object that nobody refers to has something to say, now that it is to be deallocated.
+    fn has_last_words(&mut self) -> bool {
+        true
+    }
+
     /// The last words: called once, before the object is cleared or deallocated. It may be brought back to life.
     ///
     /// A pending exception is kept out of the way.

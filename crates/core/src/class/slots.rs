@@ -169,12 +169,12 @@ unsafe fn finalize_dying<T: Class>(this: *mut ffi::PyObject) -> bool {
 unsafe extern "C" fn deallocate<T: Class>(this: *mut ffi::PyObject) {
     // SAFETY: Python deallocates an instance of the class, attached.
     unsafe {
-        if T::FINALIZES && !finalize_dying::<T>(this) {
+        let object = this.cast::<Object<T>>();
+        if T::FINALIZES && (*object).value.has_last_words() && !finalize_dying::<T>(this) {
             return;
         }
         // From here on nobody else has a reference, nor can get one.
         ffi::PyObject_GC_UnTrack(this.cast());
-        let object = this.cast::<Object<T>>();
         if !(*object).weak_references.is_null() {
             ffi::PyObject_ClearWeakRefs(this);
         }

@@ -16,7 +16,7 @@ use crate::{
     class::Object,
     error,
     event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
-    task::{self, Cancel},
+    task::{Cancel, Path},
 };
 
 /// A Python task that waits for an alarm. To drop it is to go away.
@@ -56,16 +56,16 @@ pub(super) struct Alarm {
     event_loop: Arc<EventLoop>,
     /// The key of the future that the task waits for; the greatest number when there is none.
     waiter: AtomicUsize,
-    path: &'static str,
+    path: Path,
 }
 
 impl Alarm {
     const NOBODY: usize = usize::MAX;
 
     /// An alarm for the running event loop. `path` and `call` are what the waiting is about.
-    pub(super) fn new(py: Python<'_>, path: &'static str, call: &str) -> PyResult<Arc<Envelope<Self>>> {
+    pub(super) fn new(py: Python<'_>, path: Path, call: &str) -> PyResult<Arc<Envelope<Self>>> {
         let Some(event_loop) = EventLoop::running(py)? else {
-            let what = format!("{call} of the Rust stream '{}'", task::name(path));
+            let what = format!("{call} of the Rust stream '{}'", path.name());
             return Err(error::no_running_event_loop(&what));
         };
         Ok(Envelope::new(Self { event_loop, waiter: AtomicUsize::new(Self::NOBODY), path }))
@@ -115,7 +115,7 @@ impl Cancel for Envelope<Alarm> {
         true
     }
 
-    fn path(&self) -> &'static str {
+    fn path(&self) -> Path {
         self.letter.path
     }
 }

@@ -292,8 +292,8 @@ impl Operation for Call {
         self.name
     }
 
-    fn path(&self) -> &'static str {
-        "channel"
+    fn path(&self) -> task::Path {
+        task::Path(|| "channel")
     }
 
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {

@@ -24,7 +24,7 @@ use crate::{
     error,
     lifecycle::Process,
     sync::Lock,
-    task,
+    task::Path,
 };
 
 /// A Rust stream, as the Python side knows it.
@@ -40,8 +40,8 @@ pub(super) trait Source: Send + Sync {
     /// Has the stream dropped, without waiting for it.
     fn abandon(&self);
 
-    /// The full path of the stream's type, or of the function that it was written in.
-    fn path(&self) -> &'static str;
+    /// The path of the stream's type, or of the function that it was written in.
+    fn path(&self) -> Path;
 }
 
 /// The contents of the Python object.
@@ -129,7 +129,7 @@ impl Step {
     fn begin(&mut self, py: Python<'_>) -> PyResult<()> {
         let iterator = self.iterator.get();
         if !iterator.process.is_current() {
-            return Err(error::forked(&format!("the Rust stream '{}'", task::name(self.path()))));
+            return Err(error::forked(&format!("the Rust stream '{}'", self.path().name())));
         }
         // Acquire pairs with the release in `drop`: an operation sees what the one before it did.
         if iterator.running.swap(true, Ordering::Acquire) {
@@ -199,7 +199,7 @@ impl Operation for Step {
         }
     }
 
-    fn path(&self) -> &'static str {
+    fn path(&self) -> Path {
         self.iterator.get().source.path()
     }
 
@@ -257,7 +257,7 @@ impl Class for AsyncIterator {
     }
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
-        let name = task::qualified_name(this.get().source.path());
+        let name = this.get().source.path().qualified_name();
         Ok(format!("<async iterator object {name} at {:p}>", this.as_ptr()))
     }
 
@@ -290,11 +290,11 @@ fn aclose<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(PyString::new(this.py(), task::name(this.get().source.path())).into_any())
+    Ok(PyString::new(this.py(), this.get().source.path().name()).into_any())
 }
 
 fn qualified_name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(PyString::new(this.py(), &task::qualified_name(this.get().source.path())).into_any())
+    Ok(PyString::new(this.py(), &this.get().source.path().qualified_name()).into_any())
 }
 
 fn running<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {

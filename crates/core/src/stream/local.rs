@@ -22,7 +22,7 @@ use crate::{
     Runtime, error, lifecycle,
     locals::Entered,
     panic::{self, Panic},
-    task,
+    task::{self, Path},
 };
 
 struct Local<R: Runtime, S> {
@@ -92,7 +92,7 @@ where
             stream.as_mut().poll_next(cx)
         });
         Poll::Ready(match polled {
-            None => Some(Err(error::stream_on_wrong_thread(task::name(self.path())))),
+            None => Some(Err(error::stream_on_wrong_thread(self.path().name()))),
             Some(Err(panic)) => Some(Err(error::panicked(panic))),
             Some(Ok(item)) => match ready!(item) {
                 None => None,
@@ -104,7 +104,7 @@ where
 
     fn poll_close(&self, _: &mut Context<'_>) -> Poll<PyResult<()>> {
         Poll::Ready(match self.close() {
-            None => Err(error::stream_on_wrong_thread(task::name(self.path()))),
+            None => Err(error::stream_on_wrong_thread(self.path().name())),
             Some(result) => result.map_err(error::panicked),
         })
     }
@@ -116,7 +116,7 @@ where
         }
     }
 
-    fn path(&self) -> &'static str {
-        task::path::<S>()
+    fn path(&self) -> Path {
+        Path::of::<S>()
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     sync::Lock,
-    task,
+    task::Path,
 };
 
 /// What a [`Polled`] does. To drop it is to cancel it.
@@ -35,7 +35,7 @@ pub(super) trait Operation: Send + Sized + 'static {
     fn call(&self) -> &'static str;
 
     /// The full path of the Rust function or type that it is about.
-    fn path(&self) -> &'static str;
+    fn path(&self) -> Path;
 
     /// Goes on, on the event loop's thread. Not called again after it was ready.
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
@@ -152,7 +152,7 @@ impl<O: Operation> Class for Polled<O> {
             Stage::New(operation) | Stage::Suspended(operation, _) => (operation.call(), operation.path()),
             Stage::Over => return Ok(format!("<awaitable that is over at {:p}>", this.as_ptr())),
         };
-        Ok(format!("<awaitable {call} of {} at {:p}>", task::qualified_name(path), this.as_ptr()))
+        Ok(format!("<awaitable {call} of {} at {:p}>", path.qualified_name(), this.as_ptr()))
     }
 
     fn traverse(&self, visit: &Visit) {

@@ -32,6 +32,7 @@ use crate::{
     asyncio_future::{AsyncioFuture, cancelled_error},
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     sync::Lock,
+    task::Path,
 };
 
 /// How many items are taken in one step of the task from an iterable that does not suspend.
@@ -110,7 +111,7 @@ impl<'a> Step<'a> {
             // The Rust stream was dropped.
             Room::Closed => return self.close(py, iterator, cancelled_error(py, None)?),
             Room::None => {
-                let alarm = Alarm::new(py, "into_stream", "the buffer")?;
+                let alarm = Alarm::new(py, Path(|| "into_stream"), "the buffer")?;
                 // First the waker, then another look: room that is made after that finds the waker.
                 buffer.producer.register(&Waker::from(Arc::clone(&alarm)));
                 match buffer.room() {

@@ -27,7 +27,7 @@ use crate::{
     locals::Entered,
     panic::{self, Panic},
     sync::Lock,
-    task,
+    task::{self, Path},
 };
 
 /// How many items one poll of the driver may take from a stream that is always ready.
@@ -84,7 +84,7 @@ where
         }
         let _pass = lifecycle::admit(py)?;
         let Some(locals) = TaskLocals::running(py)? else {
-            let what = format!("__anext__() of the Rust stream '{}'", task::name(self.path()));
+            let what = format!("__anext__() of the Rust stream '{}'", self.path().name());
             return Err(error::no_running_event_loop(&what));
         };
         let stream = self.stream.lock().take();
@@ -163,8 +163,8 @@ where
         }
     }
 
-    fn path(&self) -> &'static str {
-        task::path::<S>()
+    fn path(&self) -> Path {
+        Path::of::<S>()
     }
 }
 
@@ -272,12 +272,12 @@ where
 
 impl End {
     /// What Python gets for it, if it is not the mere end.
-    fn into_error(self, py: Python<'_>, path: &str) -> Option<PyErr> {
+    fn into_error(self, py: Python<'_>, path: Path) -> Option<PyErr> {
         match self {
             Self::Finished => None,
             Self::Failed(error) => Some(error::not_stop_async_iteration(py, error)),
             Self::Panicked(panic) => Some(error::panicked(panic)),
-            Self::Abandoned => Some(error::abandoned_stream(task::name(path))),
+            Self::Abandoned => Some(error::abandoned_stream(path.name())),
         }
     }
 }
