@@ -239,6 +239,10 @@ impl Class for Coroutine {
         matches!(self.stage.get_mut(), Stage::Created(_))
     }
 
+    fn is_empty(&mut self) -> bool {
+        matches!(self.stage.get_mut(), Stage::Closed) && self.renamed.get_mut().is_none()
+    }
+
     fn finalize(this: &Bound<'_, Object<Self>>) {
         let created = matches!(*this.get().stage.lock(), Stage::Created(_));
         // In a forked child nobody was to await it.

@@ -55,6 +55,11 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
         true
     }
 
+    /// Whether an object that nobody refers to has nothing left in it that Python, or anybody's code, had a part in.
+    fn is_empty(&mut self) -> bool {
+        false
+    }
+
     /// The last words: called once, before the object is cleared or deallocated. It may be brought back to life.
     ///
     /// A pending exception is kept out of the way.

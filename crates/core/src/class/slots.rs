@@ -178,13 +178,17 @@ unsafe extern "C" fn deallocate<T: Class>(this: *mut ffi::PyObject) {
         if !(*object).weak_references.is_null() {
             ffi::PyObject_ClearWeakRefs(this);
         }
-        Python::attach_unchecked(|py| {
-            let _pending = PendingException::set_aside(py);
-            let _pass = lifecycle::shelter(py);
-            if let Err(panic) = panic::catch(|| ptr::drop_in_place(&raw mut (*object).value)) {
-                error::panicked(panic).write_unraisable(py, None);
-            }
-        });
+        if (*object).value.is_empty() {
+            ptr::drop_in_place(&raw mut (*object).value);
+        } else {
+            Python::attach_unchecked(|py| {
+                let _pending = PendingException::set_aside(py);
+                let _pass = lifecycle::shelter(py);
+                if let Err(panic) = panic::catch(|| ptr::drop_in_place(&raw mut (*object).value)) {
+                    error::panicked(panic).write_unraisable(py, None);
+                }
+            });
+        }
         let class = ffi::Py_TYPE(this);
         ffi::PyObject_GC_Del(this.cast());
         ffi::Py_DECREF(class.cast());

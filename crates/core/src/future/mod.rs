@@ -20,7 +20,7 @@ use pyo3::{
     prelude::*,
 };
 
-use self::schedule::{end_unstarted, forget_what_ends_the_process, is_awaitable, result, schedule};
+use self::schedule::{Scheduled, end_unstarted, forget_what_ends_the_process, is_awaitable, result, schedule};
 use crate::{
     TaskLocals, error,
     event_loop::{Delivery, Envelope, InFlight, Letter},
@@ -242,8 +242,8 @@ impl Call {
         let py = delivery.py;
         let event_loop = delivery.event_loop.object(py)?;
         let context = this.letter.locals.copy_context(py)?;
-        let task = schedule(&event_loop, &context, awaitable.into_bound(py), delivery.resume)?;
-        if task.call_method0(intern!(py, "done"))?.is_truthy()? {
+        let Scheduled { task, begun } = schedule(&event_loop, &context, awaitable.into_bound(py), delivery.resume)?;
+        if begun && task.call_method0(intern!(py, "done"))?.is_truthy()? {
             this.letter.end(|| result(&task));
             return Ok(());
         }

@@ -53,6 +53,13 @@ pub(super) fn forget_what_ends_the_process(task: &Bound<'_, PyAny>) {
     let _ = forget();
 }
 
+/// What has become of an awaitable.
+pub(super) struct Scheduled<'py> {
+    pub(super) task: Bound<'py, PyAny>,
+    /// It may be done already, as far as can be told without asking.
+    pub(super) begun: bool,
+}
+
 /// A task or future for the awaitable, which runs in the context.
 ///
 /// On Python 3.12 and newer the task takes its first step at once, so that a coroutine which does not suspend is done
@@ -62,18 +69,23 @@ pub(super) fn schedule<'py>(
     context: &Bound<'py, PyAny>,
     awaitable: Bound<'py, PyAny>,
     resume: Resume,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<Scheduled<'py>> {
     static ENSURE_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
     let py = event_loop.py();
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "loop"), event_loop)?;
+    let keywords = || -> PyResult<Bound<'py, PyDict>> {
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "loop"), event_loop)?;
+        Ok(keywords)
+    };
     if !is_native_coroutine(&awaitable)? {
         let ensure_future = ENSURE_FUTURE.import(py, "asyncio", "ensure_future")?;
-        return context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords));
+        let task = context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords()?))?;
+        return Ok(Scheduled { task, begun: true });
     }
     match eager_task_class(event_loop)? {
         Some(class) if resume == Resume::Now => {
+            let keywords = keywords()?;
             keywords.set_item(intern!(py, "context"), context)?;
             keywords.set_item(intern!(py, "eager_start"), true)?;
             // In two steps, so that there is a task also when its first step raises what asyncio lets through
@@ -83,9 +95,12 @@ pub(super) fn schedule<'py>(
                 let _ = task.setattr(intern!(py, "_log_traceback"), false);
                 return Err(error);
             }
-            Ok(task)
+            Ok(Scheduled { task, begun: true })
         }
-        _ => context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))?,
+        _ => {
+            let task = context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))??;
+            Ok(Scheduled { task, begun: false })
+        }
     }
 }
 

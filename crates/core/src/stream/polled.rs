@@ -168,6 +168,10 @@ impl<O: Operation> Class for Polled<O> {
         }
     }
 
+    fn is_empty(&mut self) -> bool {
+        matches!(self.0.get_mut(), Stage::Over)
+    }
+
     fn clear(&self, _: Python<'_>) {
         drop(self.replace(Stage::Over));
     }
