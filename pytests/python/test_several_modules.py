@@ -78,7 +78,7 @@ def test_both_end_with_the_loop(other, new_loop, way):
 
     async def start():
         awaitables = [gate.wait(way) for gate in gates]
-        if way == "coroutine":
+        if way != "future":
             for awaitable in awaitables:
                 awaitable.send(None)
         for gate in gates:
