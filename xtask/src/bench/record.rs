@@ -103,10 +103,11 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_is_a_record() {
-        let output = r#"{"workload": "W1", "title": "t", "candidate": "peer", "unit": "B", "operations": 2, "samples": [3, 1.5]}
-{"workload": "W1", "title": "t", "candidate": "ours", "unit": "/s", "operations": 2, "samples": [1]}
-"#;
-        let records = parse(output).unwrap();
+        let output = [
+            r#"{"workload": "W", "title": "", "candidate": "peer", "unit": "B", "operations": 2, "samples": [3, 1.5]}"#,
+            r#"{"workload": "W1", "title": "", "candidate": "ours", "unit": "/s", "operations": 2, "samples": [1]}"#,
+        ];
+        let records = parse(&output.join("\n")).unwrap();
         assert_eq!(records.len(), 2);
         assert_eq!((records[0].candidate.as_str(), records[0].unit, records[0].operations), ("peer", Unit::Bytes, 2));
         assert_eq!(records[0].samples, [3.0, 1.5]);
