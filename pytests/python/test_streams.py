@@ -42,9 +42,9 @@ async def test_it_is_an_asynchronous_generator(numbers):
     assert not isinstance(iterator, collections.abc.Awaitable)
     assert aiter(iterator) is iterator
     assert not inspect.isawaitable(iterator)
-    step = anext(iterator)
+    step = iterator.__anext__()
     assert inspect.isawaitable(step)
-    assert asyncio.iscoroutine(iterator.__anext__())
+    assert asyncio.iscoroutine(step)
     assert await step == 0
     await iterator.aclose()
 
