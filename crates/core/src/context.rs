@@ -13,7 +13,7 @@ pub(crate) fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     }
     #[cfg(Py_LIMITED_API)]
     {
-        static COPY_CONTEXT: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
+        static COPY_CONTEXT: crate::once::PyOnce<Py<PyAny>> = crate::once::PyOnce::new();
         COPY_CONTEXT.import(py, "contextvars", "copy_context")?.call0()
     }
 }
@@ -67,7 +67,7 @@ pub(crate) fn within<R>(context: &Bound<'_, PyAny>, f: impl FnOnce() -> R) -> Py
     let mut closure = || result = f.take().map(|f| catch_unwind(AssertUnwindSafe(f)));
     let mut closure: &mut dyn FnMut() = &mut closure;
     let trampoline = Bound::new(py, Trampoline((&raw mut closure) as usize))?;
-    context.call_method1(pyo3::intern!(py, "run"), (trampoline,))?;
+    context.call_method1(crate::once::intern!(py, "run"), (trampoline,))?;
     match result.expect("`Context.run` has called it") {
         Ok(value) => Ok(value),
         Err(payload) => resume_unwind(payload),

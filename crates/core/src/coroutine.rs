@@ -12,7 +12,6 @@ use std::{
 use pyo3::{
     exceptions::{PyRuntimeError, PyRuntimeWarning, PyTypeError, PyValueError},
     prelude::*,
-    sync::PyOnceLock,
     types::{PyBool, PyString, PyType},
 };
 
@@ -21,6 +20,7 @@ use crate::{
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     error,
     lifecycle::{self, Process},
+    once::PyOnce,
     sync::Lock,
     task::{self, Path, Polled, Start},
 };
@@ -186,8 +186,8 @@ impl Class for Coroutine {
     const NAME: &'static CStr = c"pyo3_await.Coroutine";
     const FINALIZES: bool = true;
 
-    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
-        static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    fn type_object() -> &'static PyOnce<Py<PyType>> {
+        static TYPE: PyOnce<Py<PyType>> = PyOnce::new();
         &TYPE
     }
 

@@ -14,13 +14,13 @@ use std::{
 
 use pyo3::{
     exceptions::{PyKeyboardInterrupt, PySystemExit},
-    intern,
     prelude::*,
     types::PyInt,
 };
 
 use crate::{
     Runtime,
+    once::intern,
     run::{self, LoopKind},
 };
 

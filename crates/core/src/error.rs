@@ -24,6 +24,11 @@ pyo3::create_exception!(
      It is raised when something is sent to it, and when something is received and all that was sent has been."
 );
 
+/// Makes the types that PyO3 would make when they are first used.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<RustPanic>();
+}
+
 /// The exception for a panic that was caught.
 pub(crate) fn panicked(panic: Panic) -> PyErr {
     RustPanic::new_err(panic.message())

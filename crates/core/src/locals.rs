@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use pyo3::{intern, prelude::*};
+use pyo3::prelude::*;
 
 use crate::{
     cancellation::{Cancellation, Cancelled},
@@ -18,6 +18,7 @@ use crate::{
     event_loop::EventLoop,
     future::PythonFuture,
     lifecycle,
+    once::intern,
     stream::PythonStream,
 };
 

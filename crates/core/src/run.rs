@@ -5,9 +5,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use pyo3::{intern, prelude::*};
+use pyo3::prelude::*;
 
-use crate::{Runtime, RuntimeExt, signals::Wakeup, task::Path};
+use crate::{Runtime, RuntimeExt, once::intern, signals::Wakeup, task::Path};
 
 /// Which event loop a run makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,9 +90,9 @@ where
 {
     fn drop(&mut self) {
         let stage = self.stage.get_mut();
-        if let Stage::Future(_) = stage {
-            // It was never started: Python drops it, on a thread of its own. tokio's types, for one, want their
-            // runtime.
+        if !matches!(stage, Stage::Delivered) {
+            // It was never started, or nobody took what it gave: Python drops that, on a thread of its own. tokio's
+            // types, for one, want their runtime.
             self.runtime.enter(|| *stage = Stage::Delivered);
         }
     }

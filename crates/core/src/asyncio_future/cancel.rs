@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use pyo3::{intern, prelude::*};
+use pyo3::prelude::*;
 
 use super::{AsyncioFuture, Outcome, Settlement};
 use crate::{
     class::{Get, Object},
     event_loop::Resume,
     lifecycle,
+    once::intern,
 };
 
 impl AsyncioFuture {
@@ -48,6 +49,11 @@ impl AsyncioFuture {
 /// How long the await of a cancelled Rust future waits for the future's drop. What takes longer is a poll that blocks
 /// its thread; Python goes on without it then, and the future is dropped when the poll returns.
 const CANCELLATION_BOUND: Duration = Duration::from_secs(1);
+
+/// Makes the types that PyO3 would make when they are first used.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<Deadline>();
+}
 
 /// The callback of the timer that bounds a cancellation.
 #[pyclass(frozen, module = "pyo3_await")]

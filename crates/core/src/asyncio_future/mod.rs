@@ -18,18 +18,18 @@ use std::{
 
 use pyo3::{
     exceptions::{PyBaseException, PyRuntimeError},
-    intern,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyDict, PyTraceback, PyType},
 };
 
+pub(crate) use self::cancel::make_types;
 use self::wakeup::is_task_wakeup;
 use crate::{
     class::{self, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     context, error,
     event_loop::{Delivery, InFlight, Resume},
     lifecycle::Process,
+    once::{PyOnce, intern},
     sync::Lock,
     task::{Cancel, Path},
 };
@@ -315,8 +315,8 @@ impl Class for AsyncioFuture {
     const NAME: &'static CStr = c"pyo3_await.Future";
     const FINALIZES: bool = true;
 
-    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
-        static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    fn type_object() -> &'static PyOnce<Py<PyType>> {
+        static TYPE: PyOnce<Py<PyType>> = PyOnce::new();
         &TYPE
     }
 
@@ -379,7 +379,7 @@ impl Class for AsyncioFuture {
 }
 
 fn cancelled_error_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
-    static CANCELLED_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static CANCELLED_ERROR: PyOnce<Py<PyType>> = PyOnce::new();
     CANCELLED_ERROR.import(py, "asyncio", "CancelledError")
 }
 
@@ -393,7 +393,7 @@ pub(crate) fn cancelled_error(py: Python<'_>, message: Option<Py<PyAny>>) -> PyR
 }
 
 fn invalid_state(py: Python<'_>, message: &'static str) -> PyResult<PyErr> {
-    static INVALID_STATE_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static INVALID_STATE_ERROR: PyOnce<Py<PyType>> = PyOnce::new();
     let class = INVALID_STATE_ERROR.import(py, "asyncio", "InvalidStateError")?;
     Ok(PyErr::from_value(class.call1((message,))?))
 }

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pyo3::{ffi, intern, prelude::*};
+use pyo3::{ffi, prelude::*};
+
+use crate::once::intern;
 
 /// Whether a callback is the wake-up of one of asyncio's own tasks, which may be called from the drain.
 ///

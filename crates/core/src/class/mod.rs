@@ -11,7 +11,9 @@ mod slots;
 
 use std::ffi::{CStr, c_int, c_void};
 
-use pyo3::{PyTypeInfo, exceptions::PyStopIteration, ffi, prelude::*, sync::PyOnceLock, types::PyType};
+use pyo3::{PyTypeInfo, exceptions::PyStopIteration, ffi, prelude::*, types::PyType};
+
+use crate::once::PyOnce;
 
 pub(crate) use self::{
     arguments::{Arguments, thrown},
@@ -27,7 +29,7 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
     const NAME: &'static CStr;
 
     /// Where the type object is kept.
-    fn type_object() -> &'static PyOnceLock<Py<PyType>>;
+    fn type_object() -> &'static PyOnce<Py<PyType>>;
 
     /// What the objects are to Python's syntax, asked for once.
     fn protocol() -> Protocol;

@@ -7,17 +7,18 @@ use std::sync::{Arc, mpsc::Sender};
 
 use pyo3::{
     exceptions::{PyNotImplementedError, PyRuntimeError},
-    ffi, intern,
+    ffi,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyDict, PyWeakrefReference},
 };
 
 use super::{Drain, EventLoop, Resume, attribute, helper};
 
+use crate::once::{PyOnce, intern};
+
 /// The loop that runs in this thread, if one does.
 pub(super) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    static GET_RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static GET_RUNNING_LOOP: PyOnce<Py<PyAny>> = PyOnce::new();
     let running = GET_RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
     Ok(if running.is_none() { None } else { Some(running) })
 }
@@ -33,7 +34,7 @@ pub(super) fn mark(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
 
 /// Whether the loop's tasks may be resumed by the caller, who was called by the loop.
 pub(super) fn resume(event_loop: &Bound<'_, PyAny>) -> PyResult<Resume> {
-    static CURRENT_TASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static CURRENT_TASK: PyOnce<Py<PyAny>> = PyOnce::new();
     let py = event_loop.py();
     let in_task = !CURRENT_TASK.import(py, "asyncio", "current_task")?.call1((event_loop,))?.is_none();
     let debug = event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()?;

@@ -21,9 +21,7 @@ use std::{
 use pyo3::{
     exceptions::{PyKeyboardInterrupt, PySystemExit},
     gc::{PyTraverseError, PyVisit},
-    intern,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyDict, PyString, PyWeakrefReference},
 };
 use slab::Slab;
@@ -40,6 +38,7 @@ use crate::{
     error,
     future::Call,
     lifecycle::{self, PerProcess, Process},
+    once::{PyOnce, intern},
     sync::Lock,
 };
 
@@ -245,6 +244,11 @@ impl fmt::Debug for EventLoop {
     }
 }
 
+/// Makes the types that PyO3 would make when they are first used.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<Drain>();
+}
+
 /// Whether an event loop runs in this thread.
 pub(crate) fn is_running(py: Python<'_>) -> PyResult<bool> {
     Ok(asyncio::running_loop(py)?.is_some())
@@ -283,7 +287,7 @@ pub(crate) fn report(event_loop: &Bound<'_, PyAny>, message: &str, error: PyErr)
 ///
 /// Each copy of this library in a process has its own, hence the address in the name.
 fn attribute(py: Python<'_>) -> &Bound<'_, PyString> {
-    static NAME: PyOnceLock<Py<PyString>> = PyOnceLock::new();
+    static NAME: PyOnce<Py<PyString>> = PyOnce::new();
     let name = || PyString::intern(py, &format!("__pyo3_await_{:x}", (&raw const NAME) as usize)).unbind();
     NAME.get_or_init(py, name).bind(py)
 }

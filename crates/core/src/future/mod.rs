@@ -16,7 +16,6 @@ use std::{
 
 use pyo3::{
     exceptions::{PyKeyboardInterrupt, PySystemExit},
-    intern,
     prelude::*,
 };
 
@@ -25,6 +24,7 @@ use crate::{
     TaskLocals, error,
     event_loop::{Delivery, Envelope, InFlight, Letter},
     lifecycle,
+    once::intern,
     sync::Lock,
 };
 
@@ -341,6 +341,11 @@ impl Letter for Call {
         let error = || if left_behind { error::forked("the event loop") } else { error::event_loop_closed() };
         envelope.letter.end(|| Err(error()));
     }
+}
+
+/// Makes the types that PyO3 would make when they are first used.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<Done>();
 }
 
 /// The callback that a Python task has for its end.

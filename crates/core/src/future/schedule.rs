@@ -2,17 +2,19 @@
 
 use pyo3::{
     exceptions::{PyKeyboardInterrupt, PySystemExit},
-    intern,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyDict, PyType},
 };
 
-use crate::{context, event_loop::Resume};
+use crate::{
+    context,
+    event_loop::Resume,
+    once::{PyOnce, intern},
+};
 
 /// Whether `await` would take the object.
 pub(super) fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static IS_AWAITABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static IS_AWAITABLE: PyOnce<Py<PyAny>> = PyOnce::new();
 
     Ok(is_native_coroutine(object)?
         || IS_AWAITABLE.import(object.py(), "inspect", "isawaitable")?.call1((object,))?.is_truthy()?)
@@ -20,7 +22,7 @@ pub(super) fn is_awaitable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 /// Whether the object is what an `async def` function returns.
 fn is_native_coroutine(object: &Bound<'_, PyAny>) -> PyResult<bool> {
-    static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static COROUTINE: PyOnce<Py<PyType>> = PyOnce::new();
 
     Ok(object.get_type().is(COROUTINE.import(object.py(), "types", "CoroutineType")?))
 }
@@ -70,7 +72,7 @@ pub(super) fn schedule<'py>(
     awaitable: Bound<'py, PyAny>,
     resume: Resume,
 ) -> PyResult<Scheduled<'py>> {
-    static ENSURE_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static ENSURE_FUTURE: PyOnce<Py<PyAny>> = PyOnce::new();
 
     let py = event_loop.py();
     let keywords = || -> PyResult<Bound<'py, PyDict>> {
@@ -106,7 +108,7 @@ pub(super) fn schedule<'py>(
 
 /// asyncio's class of tasks, if its tasks can start eagerly and the loop has no way of its own to make tasks.
 fn eager_task_class<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<&'py Bound<'py, PyType>>> {
-    static TASK: PyOnceLock<Option<Py<PyType>>> = PyOnceLock::new();
+    static TASK: PyOnce<Option<Py<PyType>>> = PyOnce::new();
 
     let py = event_loop.py();
     let find = || -> PyResult<Option<Py<PyType>>> {
@@ -122,7 +124,7 @@ fn eager_task_class<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<&'py
 
 /// Ends an awaitable whose Rust future was dropped while it was on its way, as if it had arrived before.
 pub(super) fn end_unstarted(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
-    static IS_FUTURE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static IS_FUTURE: PyOnce<Py<PyAny>> = PyOnce::new();
 
     let py = awaitable.py();
     if is_native_coroutine(awaitable)? {

@@ -16,25 +16,32 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Condvar, Mutex, Once, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Condvar, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     thread,
     time::{Duration, Instant},
 };
 
-use pyo3::{exceptions::PyTypeError, intern, prelude::*};
+use pyo3::{
+    exceptions::PyTypeError,
+    prelude::*,
+    types::{PyCFunction, PyDict},
+};
 
 use self::gate::{Counter, Gate};
 pub use self::process::{PerProcess, Process};
-use crate::{class::PendingException, error};
+use crate::{asyncio_future, class::PendingException, error, event_loop, future, once::intern};
 
 /// How long the end of the interpreter waits for polls and drains that are under way.
 const EXIT_BOUND: Duration = Duration::from_secs(5);
 
 /// Each thread has one of the gate's counters for good.
 const COUNTERS: usize = 16;
+
+/// How long a fork waits for another thread that uses the bridge for the first time.
+const FORK_BOUND: Duration = Duration::from_secs(1);
 
 static GATE: Gate<COUNTERS> = Gate([const { Counter(AtomicUsize::new(0)) }; COUNTERS]);
 
@@ -228,35 +235,69 @@ impl<F: Future> Future for Admitted<F> {
     }
 }
 
-/// Has the interpreter tell us of its end, from the first use of the bridge on.
+/// Has the interpreter tell us of its end and of forks, from the first use of the bridge on.
 ///
 /// Python calls what is registered last first: what an application registers later still finds the bridge working.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    static INSTALLED: Once = Once::new();
+    static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-    if INSTALLED.is_completed() {
+    if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
-    let hook = Bound::new(py, Hook)?;
-    py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (hook,))?;
+    let _installing = Installing::begin();
+    let exit = PyCFunction::new_closure(py, None, None, |arguments, _| at_exit(arguments.py()))?;
+    let fork = PyCFunction::new_closure(py, None, None, |arguments, _| before_fork(arguments.py()))?;
+    let os = py.import(intern!(py, "os"))?;
+    if let Some(register) = os.getattr_opt(intern!(py, "register_at_fork"))? {
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "before"), fork)?;
+        register.call((), Some(&keywords))?;
+    }
+    py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (exit,))?;
+    // PyO3 makes each type under a lock, with no hold on the interpreter: a child that is forked then could not make it.
+    event_loop::make_types(py);
+    asyncio_future::make_types(py);
+    future::make_types(py);
+    error::make_types(py);
     // Two threads may have come here at once: to be told twice does no harm.
-    INSTALLED.call_once(|| ());
+    INSTALLED.store(true, Ordering::Release);
     Ok(())
 }
 
-/// What Python calls before it ends.
-#[pyclass(frozen, module = "pyo3_await")]
-struct Hook;
+/// How many threads are in [`install`], and where a fork waits for them.
+static INSTALLING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
 
-#[pymethods]
-impl Hook {
-    fn __call__(&self, py: Python<'_>) {
-        // If an application ends its exit functions early, on whichever thread, that thread goes on.
-        THREAD.with(|thread| thread.is_main.set(Some((true, Process::current()))));
-        GATE.close();
-        // Those who are in may have to attach before they come out.
-        py.detach(|| wait_for_all_out(EXIT_BOUND));
+struct Installing;
+
+impl Installing {
+    fn begin() -> Self {
+        *INSTALLING.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
     }
+}
+
+impl Drop for Installing {
+    fn drop(&mut self) {
+        *INSTALLING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        INSTALLING.1.notify_all();
+    }
+}
+
+/// What Python calls before it forks.
+fn before_fork(py: Python<'_>) {
+    py.detach(|| {
+        let installing = INSTALLING.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(INSTALLING.1.wait_timeout_while(installing, FORK_BOUND, |installing| *installing > 0));
+    });
+}
+
+/// What Python calls before it ends.
+fn at_exit(py: Python<'_>) {
+    // If an application ends its exit functions early, on whichever thread, that thread goes on.
+    THREAD.with(|thread| thread.is_main.set(Some((true, Process::current()))));
+    GATE.close();
+    // Those who are in may have to attach before they come out.
+    py.detach(|| wait_for_all_out(EXIT_BOUND));
 }
 
 /// Waits until nobody is in, or the time is over.

@@ -14,12 +14,11 @@ use pyo3::{
     conversion::FromPyObjectOwned,
     exceptions::PyStopAsyncIteration,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyTuple, PyType},
 };
 
 use super::polled::{self, Operation};
-use crate::{ChannelClosed, class::Visit, task};
+use crate::{ChannelClosed, class::Visit, once::PyOnce, task};
 
 /// Makes a channel that holds up to `capacity` items.
 ///
@@ -283,8 +282,8 @@ where
 impl Operation for Call {
     const TYPE_NAME: &'static CStr = c"pyo3_await.ChannelAwaitable";
 
-    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
-        static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    fn type_object() -> &'static PyOnce<Py<PyType>> {
+        static TYPE: PyOnce<Py<PyType>> = PyOnce::new();
         &TYPE
     }
 

@@ -12,9 +12,7 @@ use std::{
 
 use pyo3::{
     exceptions::{PyRuntimeError, PyStopAsyncIteration, PyTypeError},
-    intern,
     prelude::*,
-    sync::PyOnceLock,
     types::{PyBool, PyString, PyType},
 };
 
@@ -23,6 +21,7 @@ use crate::{
     class::{self, Arguments, AsyncIterate, Class, Get, Members, Object, Protocol, Visit},
     error,
     lifecycle::Process,
+    once::{PyOnce, intern},
     sync::Lock,
     task::Path,
 };
@@ -163,7 +162,7 @@ impl Step {
 
 /// Has the event loop close the iterator when it shuts its asynchronous generators down.
 fn tell_event_loop(iterator: &Bound<'_, Object<AsyncIterator>>) -> PyResult<()> {
-    static GET_HOOKS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    static GET_HOOKS: PyOnce<Py<PyAny>> = PyOnce::new();
 
     let py = iterator.py();
     let hooks = GET_HOOKS.import(py, "sys", "get_asyncgen_hooks")?.call0()?;
@@ -185,8 +184,8 @@ impl Drop for Step {
 impl Operation for Step {
     const TYPE_NAME: &'static CStr = c"pyo3_await.StreamAwaitable";
 
-    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
-        static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    fn type_object() -> &'static PyOnce<Py<PyType>> {
+        static TYPE: PyOnce<Py<PyType>> = PyOnce::new();
         &TYPE
     }
 
@@ -237,8 +236,8 @@ impl AsyncIterate for AsyncIterator {
 impl Class for AsyncIterator {
     const NAME: &'static CStr = c"pyo3_await.AsyncIterator";
 
-    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
-        static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    fn type_object() -> &'static PyOnce<Py<PyType>> {
+        static TYPE: PyOnce<Py<PyType>> = PyOnce::new();
         &TYPE
     }
 

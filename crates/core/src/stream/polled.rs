@@ -13,12 +13,13 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock, types::PyType};
+use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyType};
 
 use super::alarm::{Alarm, Waiting};
 use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
+    once::PyOnce,
     sync::Lock,
     task::Path,
 };
@@ -29,7 +30,7 @@ pub(super) trait Operation: Send + Sized + 'static {
     const TYPE_NAME: &'static CStr;
 
     /// Where the type object is kept.
-    fn type_object() -> &'static PyOnceLock<Py<PyType>>;
+    fn type_object() -> &'static PyOnce<Py<PyType>>;
 
     /// What the user has called.
     fn call(&self) -> &'static str;
@@ -131,7 +132,7 @@ impl<O: Operation> Awaitable for Polled<O> {
 impl<O: Operation> Class for Polled<O> {
     const NAME: &'static CStr = O::TYPE_NAME;
 
-    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
+    fn type_object() -> &'static PyOnce<Py<PyType>> {
         O::type_object()
     }
 

@@ -4,13 +4,15 @@ use std::ffi::c_int;
 
 use pyo3::{
     exceptions::{PyStopAsyncIteration, PyTypeError},
-    ffi, intern,
+    ffi,
     prelude::*,
-    sync::PyOnceLock,
     types::PyType,
 };
 
-use crate::class::Sent;
+use crate::{
+    class::Sent,
+    once::{PyOnce, intern},
+};
 
 /// Whether `async for` would take the object.
 pub(super) fn is_async_iterable(object: &Bound<'_, PyAny>) -> PyResult<bool> {
@@ -80,7 +82,7 @@ impl Iterator {
 
 /// The iterator that `await` steps through.
 fn steps(awaitable: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static COROUTINE: PyOnce<Py<PyType>> = PyOnce::new();
 
     let class = awaitable.get_type();
     if class.is(COROUTINE.import(awaitable.py(), "types", "CoroutineType")?) {

@@ -16,9 +16,7 @@ use std::{
 
 use pyo3::{
     exceptions::{PyRuntimeError, PyValueError},
-    intern,
     prelude::*,
-    sync::PyOnceLock,
     types::PyType,
 };
 
@@ -31,6 +29,7 @@ use super::{
 use crate::{
     asyncio_future::{AsyncioFuture, cancelled_error},
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
+    once::{PyOnce, intern},
     sync::Lock,
     task::Path,
 };
@@ -234,8 +233,8 @@ impl Awaitable for Pump {
 impl Class for Pump {
     const NAME: &'static CStr = c"pyo3_await.StreamTask";
 
-    fn type_object() -> &'static PyOnceLock<Py<PyType>> {
-        static TYPE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    fn type_object() -> &'static PyOnce<Py<PyType>> {
+        static TYPE: PyOnce<Py<PyType>> = PyOnce::new();
         &TYPE
     }
 

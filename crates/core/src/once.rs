@@ -1,0 +1,64 @@
+//! Values that are made once, with no lock held while they are made.
+//!
+//! PyO3's `PyOnceLock` lets go of the interpreter and holds its lock while it makes a value, and its `intern!` is built
+//! from that. If another thread forks then, the child waits for that lock for ever.
+//! Here two threads may make a value at the same time, and that of one of them is kept.
+
+use std::sync::OnceLock;
+
+use pyo3::{PyTypeCheck, prelude::*};
+
+/// A value for the whole life of the interpreter.
+#[derive(Debug)]
+pub(crate) struct PyOnce<T>(OnceLock<T>);
+
+impl<T> PyOnce<T> {
+    pub(crate) const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    pub(crate) fn get(&self, _: Python<'_>) -> Option<&T> {
+        self.0.get()
+    }
+
+    pub(crate) fn get_or_init(&self, py: Python<'_>, make: impl FnOnce() -> T) -> &T {
+        match self.get(py) {
+            Some(value) => value,
+            None => self.keep(make()),
+        }
+    }
+
+    pub(crate) fn get_or_try_init(&self, py: Python<'_>, make: impl FnOnce() -> PyResult<T>) -> PyResult<&T> {
+        match self.get(py) {
+            Some(value) => Ok(value),
+            None => Ok(self.keep(make()?)),
+        }
+    }
+
+    #[cold]
+    fn keep(&self, value: T) -> &T {
+        // Somebody else may have been faster.
+        let _ = self.0.set(value);
+        self.0.get().expect("it is set")
+    }
+}
+
+impl<T: PyTypeCheck> PyOnce<Py<T>> {
+    /// An attribute of a module.
+    pub(crate) fn import<'py>(&self, py: Python<'py>, module: &str, attribute: &str) -> PyResult<&Bound<'py, T>> {
+        let value = self.get_or_try_init(py, || Ok(py.import(module)?.getattr(attribute)?.cast_into()?.unbind()))?;
+        Ok(value.bind(py))
+    }
+}
+
+/// An interned Python string that is made once.
+macro_rules! intern {
+    ($py:expr, $text:expr) => {{
+        static NAME: $crate::once::PyOnce<pyo3::Py<pyo3::types::PyString>> = $crate::once::PyOnce::new();
+
+        let py: pyo3::Python<'_> = $py;
+        NAME.get_or_init(py, || pyo3::types::PyString::intern(py, $text).unbind()).bind(py)
+    }};
+}
+
+pub(crate) use intern;
