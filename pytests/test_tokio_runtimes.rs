@@ -1,9 +1,9 @@
 //! Runtimes and handles of tokio's that the application owns.
 
-use std::{future, thread};
+use std::{future, sync::mpsc, thread};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
-use pyo3_await_pytests::{Code, Counter, function, on_loop};
+use pyo3_await_pytests::{Code, Counter, function, on_loop, once};
 use pyo3_await_tokio::{RuntimeExt, TaskLocals, Tokio, current_runtime, into_future, scope, spawn};
 use tokio::{
     runtime::{Builder, Handle, Runtime, RuntimeFlavor},
@@ -67,7 +67,7 @@ fn assert_says_what_happened(error: &PyErr, way: Way) {
     Python::attach(|py| assert!(error.is_instance_of::<PyRuntimeError>(py), "{way:?}: {error}"));
     let message = error.to_string();
     assert!(message.contains("the Rust runtime dropped the future"), "{way:?}: {message}");
-    assert!(message.contains("was the runtime shut down?"), "{way:?}: {message}");
+    assert!(message.contains("was the runtime shut down"), "{way:?}: {message}");
 }
 
 #[pyo3_await_tokio::test(timeout = "60s")]
@@ -174,4 +174,68 @@ async fn a_test_may_have_one_thread() {
 async fn a_test_may_have_workers_of_its_own() {
     assert_eq!(Handle::current().runtime_flavor(), RuntimeFlavor::MultiThread);
     assert_eq!(Handle::current().metrics().num_workers(), 3);
+}
+
+/// A value that says, when it is dropped, whether that was in tokio's context.
+struct WantsRuntime(mpsc::Sender<bool>);
+
+impl Drop for WantsRuntime {
+    fn drop(&mut self) {
+        let _ = self.0.send(Handle::try_current().is_ok());
+    }
+}
+
+impl<'py> IntoPyObject<'py> for WantsRuntime {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, _: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        unreachable!("its loop is closed before it is converted")
+    }
+}
+
+/// Ends when the future that is given to it has ended, as its drop says.
+struct Ended(mpsc::Sender<()>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+fn what_nobody_takes_is_dropped_inside_the_runtime() {
+    const TIMES: usize = 50;
+
+    let (sender, drops) = mpsc::channel();
+    // Now and then a worker has the value still, and drops it: so it is done many times.
+    for _ in 0..TIMES {
+        let value = WantsRuntime(sender.clone());
+        let start = move |py: Python<'_>| {
+            let (sender, ended) = mpsc::channel();
+            let ended_with_future = Ended(sender);
+            pyo3_await_tokio::into_asyncio_future(py, async move {
+                let _ended = ended_with_future;
+                Ok(value)
+            })?;
+            // The loop's thread is attached until the loop is closed.
+            ended.recv().expect("the future is dropped");
+            Ok(())
+        };
+        thread::spawn(|| {
+            Python::attach(|py| -> PyResult<()> {
+                let event_loop = py.import("asyncio")?.call_method0("new_event_loop")?;
+                event_loop.call_method1("call_soon", (once(start)?,))?;
+                event_loop.call_method1("call_soon", (event_loop.getattr("stop")?,))?;
+                event_loop.call_method0("run_forever")?;
+                event_loop.call_method0("close").map(drop)
+            })
+        })
+        .join()
+        .expect("the thread does not panic")
+        .expect("the loop is closed");
+    }
+    let inside: Vec<bool> = drops.iter().take(TIMES).collect();
+    assert_eq!(inside, [true; TIMES]);
 }

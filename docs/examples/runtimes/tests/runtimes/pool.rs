@@ -22,7 +22,7 @@ where
 fn assert_shut_down(result: PyResult<Py<PyAny>>) {
     let error = result.unwrap_err();
     Python::attach(|py| assert!(error.is_instance_of::<PyRuntimeError>(py), "{error}"));
-    assert!(error.to_string().contains("was the runtime shut down?"), "{error}");
+    assert!(error.to_string().contains("was the runtime shut down"), "{error}");
 }
 
 #[pyo3_await::test(crate = pool, timeout = "60s")]
