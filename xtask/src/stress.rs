@@ -17,9 +17,11 @@ pub(crate) enum Stress {
     Fork(Options),
     /// Processes that run many event loops: figures of descriptors and memory.
     Loops(Options),
-    /// The Rust tests under AddressSanitizer. Needs a nightly toolchain with `rust-src`.
+    /// The Rust tests under AddressSanitizer. Needs a nightly toolchain.
     Asan(sanitize::Options),
-    /// The concurrent Rust tests under ThreadSanitizer. Needs a nightly toolchain with `rust-src`.
+    /// The Rust tests under ThreadSanitizer.
+    ///
+    /// Needs a toolchain whose standard library has it too: others report races that the library's locks exclude.
     Tsan(sanitize::Options),
 }
 

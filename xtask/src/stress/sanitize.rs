@@ -52,16 +52,13 @@ impl Sanitizer {
     }
 
     /// What the programs are told.
-    fn environment(self, workspace: &Workspace) -> Vec<(&'static str, String)> {
+    fn environment(self) -> Vec<(&'static str, String)> {
         match self {
             // Python keeps much until the process ends. With its own allocator few of its bugs would be seen.
             Self::Address => {
                 vec![("ASAN_OPTIONS", "detect_leaks=0".to_owned()), ("PYTHONMALLOC", "malloc".to_owned())]
             }
-            Self::Thread => {
-                let suppressions = workspace.root.join("pytests/stress/tsan.txt");
-                vec![("TSAN_OPTIONS", format!("halt_on_error=1 suppressions={}", suppressions.display()))]
-            }
+            Self::Thread => vec![("TSAN_OPTIONS", "halt_on_error=1".to_owned())],
         }
     }
 }
@@ -90,7 +87,7 @@ pub(crate) fn run(
         return Err(Stop::Failed(format!("rustc does not say what `{toolchain}` builds for")));
     };
     shell.set_var("RUSTFLAGS", sanitizer.flags());
-    for (name, value) in sanitizer.environment(workspace) {
+    for (name, value) in sanitizer.environment() {
         shell.set_var(name, value);
     }
     let mut report = Report::default();
