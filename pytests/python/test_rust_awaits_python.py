@@ -111,19 +111,20 @@ async def test_the_current_task_is_that_of_the_coroutine(way, call):
     async def look():
         before = asyncio.current_task()
         await asyncio.sleep(0)
-        return before, asyncio.current_task()
+        return before, asyncio.current_task(), before.get_coro()
 
     async def look_once():
-        return asyncio.current_task()
+        # A task that has ended at once has forgotten its coroutine.
+        return asyncio.current_task().get_coro()
 
     ours = asyncio.current_task()
     looking = look()
-    before, after = await call(way, looking)
+    before, after, coroutine = await call(way, looking)
     assert before is after is not ours
-    assert before.get_coro() is looking
+    assert coroutine is looking
     # Where it can, a coroutine that does not suspend is run where it is found.
     looking = look_once()
-    assert (await call(way, looking)).get_coro() is looking
+    assert await call(way, looking) is looking
     assert asyncio.current_task() is ours
 
 
@@ -145,7 +146,8 @@ async def test_a_coroutine_that_does_not_suspend_takes_no_extra_turn(way):
         return "the value"
 
     assert await tally.run(way, 0, ready, 0, "value") == "the value"
-    assert seen == [[1]]
+    # Unless all of it was over before that turn.
+    assert seen in ([], [[1]])
 
 
 async def test_many_at_once(way, call):
