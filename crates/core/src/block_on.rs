@@ -80,7 +80,8 @@ struct Bell {
 }
 
 impl Bell {
-    /// Waits until it has been rung; looks for signals whenever it is time to `look`, if that is this thread's business.
+    /// Waits until it has been rung; looks for signals whenever it is time to `look`, if that is this thread's
+    /// business.
     ///
     /// # Errors
     ///

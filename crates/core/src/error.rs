@@ -134,7 +134,8 @@ pub(crate) fn interpreter_ending() -> PyErr {
 /// A thread that a Rust runtime needs was to wait for a future.
 pub(crate) fn would_block_the_runtime() -> PyErr {
     PyRuntimeError::new_err(
-        "block_on was called by a task of the Rust runtime, whose thread it would block: await the future there instead",
+        "block_on was called by a task of the Rust runtime, whose thread it would block: \
+         await the future there instead",
     )
 }
 

@@ -222,8 +222,9 @@ pub trait RuntimeExt: Runtime {
     /// # Cancellation
     ///
     /// A cancelled `__anext__` loses no item, and the next one goes on.
-    /// The stream is dropped, on its runtime, when it has ended, when the iterator is garbage (after a `break`, say), by
-    /// `aclose`, which waits for the drop, by `athrow`, and when the event loop shuts down its asynchronous generators.
+    /// The stream is dropped, on its runtime, when it has ended, when the iterator is garbage (after a `break`, say),
+    /// by `aclose`, which waits for the drop, by `athrow`, and when the event loop shuts down its asynchronous
+    /// generators.
     fn into_async_iterator<'py, S, T>(&self, py: Python<'py>, stream: S) -> PyResult<Bound<'py, PyAny>>
     where
         S: Stream<Item = PyResult<T>> + Send + 'static,
@@ -260,8 +261,8 @@ pub trait RuntimeExt: Runtime {
     /// Turns a Rust stream that need not be `Send` into a Python asynchronous iterator.
     ///
     /// As [`into_async_iterator`](Self::into_async_iterator), but that the stream is polled and dropped on the event
-    /// loop's own thread, inside [`Runtime::enter`], and only when Python asks for an item: it is never ahead, and there
-    /// is no buffer.
+    /// loop's own thread, inside [`Runtime::enter`], and only when Python asks for an item: it is never ahead, and
+    /// there is no buffer.
     /// It is polled attached to Python: a poll must be short, and must not wait for a lock that another thread may hold
     /// while it attaches.
     ///

@@ -254,7 +254,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         register.call((), Some(&keywords))?;
     }
     py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (exit,))?;
-    // PyO3 makes each type under a lock, with no hold on the interpreter: a child that is forked then could not make it.
+    // PyO3 makes each type under a lock, with no hold on the interpreter: a child that is forked then could not make
+    // it.
     event_loop::make_types(py);
     asyncio_future::make_types(py);
     future::make_types(py);

@@ -23,8 +23,8 @@ use crate::{ChannelClosed, class::Visit, once::PyOnce, task};
 /// Makes a channel that holds up to `capacity` items.
 ///
 /// Either end may be given to Python: a [`Sender`] or [`Receiver`] is converted when a function returns it, or by
-/// `into_pyobject`. In Python the one has `await send(item)` and `close()`, the other `await receive()`, `async for` and
-/// `close()`; both can be used in a `with` statement, which closes at its end.
+/// `into_pyobject`. In Python the one has `await send(item)` and `close()`, the other `await receive()`, `async for`
+/// and `close()`; both can be used in a `with` statement, which closes at its end.
 /// So Rust may feed Python, Python Rust, or either itself; each item goes to one receiver.
 ///
 /// ```

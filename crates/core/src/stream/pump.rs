@@ -41,7 +41,8 @@ const ROUNDS: usize = 64;
 pub(super) struct Pump {
     /// Taken for the time of a step.
     running: AtomicBool,
-    /// It is closing the iterator. The Rust side does not cancel the task any more then, as it would when it is dropped.
+    /// It is closing the iterator. The Rust side does not cancel the task any more then, as it would when it is
+    /// dropped.
     ending: Arc<AtomicBool>,
     buffer: Arc<Items>,
     stage: Lock<Stage>,

@@ -1,7 +1,7 @@
 //! A stream that runs on its runtime.
 //!
-//! A [`Driver`] on the runtime moves items from the stream into a buffer, until that is full; the consumer, on the event
-//! loop's thread, takes them out.
+//! A [`Driver`] on the runtime moves items from the stream into a buffer, until that is full; the consumer, on the
+//! event loop's thread, takes them out.
 
 use std::{
     collections::VecDeque,
