@@ -1,6 +1,9 @@
 //! The methods and attributes by which the object is a future to asyncio and to users.
 
-use std::{mem, sync::atomic::Ordering};
+use std::{
+    mem::{self, offset_of},
+    sync::atomic::Ordering,
+};
 
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
@@ -12,11 +15,12 @@ use super::{AsyncioFuture, Callback, Outcome, invalid_state};
 use crate::{
     class::{Arguments, Get, Members, Object},
     context,
+    event_loop::call_soon,
 };
 
 pub(super) fn members() -> Members<AsyncioFuture> {
-    Members::new()
-        .get_set(c"_asyncio_future_blocking", blocking, set_blocking)
+    // SAFETY: it is where the flag is.
+    unsafe { Members::new().flag(c"_asyncio_future_blocking", offset_of!(AsyncioFuture, blocking)) }
         .get_set(c"_log_traceback", log_traceback, set_log_traceback)
         .get(c"_loop", get_loop)
         .get(c"_state", state)
@@ -37,15 +41,6 @@ pub(super) fn members() -> Members<AsyncioFuture> {
 }
 
 type This<'py> = Bound<'py, Object<AsyncioFuture>>;
-
-fn blocking<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(boolean(this.py(), this.get().blocking.load(Ordering::Relaxed)))
-}
-
-fn set_blocking(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-    this.get().blocking.store(value.is_truthy()?, Ordering::Relaxed);
-    Ok(())
-}
 
 fn log_traceback<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     Ok(boolean(this.py(), this.get().log_traceback.load(Ordering::Relaxed)))
@@ -164,7 +159,7 @@ fn add_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> P
         }
     };
     if let Some(Callback { function, context }) = late {
-        future.call_soon(this, function.bind(py), context.bind(py))?;
+        call_soon(future.event_loop.bind(py), function.bind(py), this.as_any(), context.bind(py))?;
     }
     none(this)
 }

@@ -27,7 +27,7 @@ use self::wakeup::is_task_wakeup;
 use crate::{
     class::{self, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     context, error,
-    event_loop::{Delivery, InFlight, Resume},
+    event_loop::{Delivery, InFlight, Resume, call_soon},
     lifecycle::Process,
     once::{PyOnce, intern},
     sync::Lock,
@@ -146,6 +146,7 @@ impl AsyncioFuture {
             return Ok(());
         }
         let outcome = future.outcome(py, settlement)?;
+        let done = matches!(outcome, Outcome::Done(_));
         let (first, more, timer, task) = {
             let mut state = future.state.lock();
             state.outcome = outcome;
@@ -165,9 +166,10 @@ impl AsyncioFuture {
             // stays; and when a task's step has raised, it is the loop that shall see it first.
             now = now && result.is_ok() && is_task_wakeup(function);
             if now {
-                result = context::within(context, || function.call1((this,)).map(drop)).and_then(|called| called);
+                let shown = if done { wakeup::done(py)? } else { this.as_any() };
+                result = context::within(context, || function.call1((shown,)).map(drop)).and_then(|called| called);
             } else {
-                future.call_soon(this, function, context)?;
+                call_soon(future.event_loop.bind(py), function, this.as_any(), context)?;
             }
         }
         result
@@ -270,19 +272,6 @@ impl AsyncioFuture {
             Some(error) => Ok(PyErr::from_value(error.into_bound(py).into_any())),
             None => cancelled_error(py, message),
         }
-    }
-
-    fn call_soon(
-        &self,
-        this: &Bound<'_, Object<Self>>,
-        function: &Bound<'_, PyAny>,
-        context: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let py = this.py();
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "context"), context)?;
-        self.event_loop.bind(py).call_method(intern!(py, "call_soon"), (function, this), Some(&keywords))?;
-        Ok(())
     }
 
     /// Tells the loop's exception handler about an exception that nobody has retrieved.

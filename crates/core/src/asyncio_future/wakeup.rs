@@ -1,10 +1,31 @@
-//! Which callbacks the drain may call itself.
+//! Which callbacks the drain may call itself, and with what.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pyo3::{ffi, prelude::*};
+use pyo3::{ffi, prelude::*, types::PyDict};
 
-use crate::once::intern;
+use crate::once::{PyOnce, intern};
+
+/// A future of asyncio's own that is done and has no exception, to be shown to the wake-up of a task.
+///
+/// The wake-up wants to know only whether there is an exception to raise in the task; what the future gives, the task's
+/// coroutine gets by itself. Of a future of asyncio's own it knows that without a call.
+pub(super) fn done(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static DONE: PyOnce<Py<PyAny>> = PyOnce::new();
+
+    let make = || -> PyResult<Py<PyAny>> {
+        // It asks its loop for the debug mode, and is never waited for: any object will do, and no loop is kept alive.
+        let attributes = PyDict::new(py);
+        attributes.set_item(intern!(py, "get_debug"), py.get_type::<pyo3::types::PyBool>())?;
+        let event_loop = py.import(intern!(py, "types"))?.call_method("SimpleNamespace", (), Some(&attributes))?;
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "loop"), event_loop)?;
+        let future = py.import(intern!(py, "_asyncio"))?.call_method("Future", (), Some(&keywords))?;
+        future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+        Ok(future.unbind())
+    };
+    Ok(DONE.get_or_try_init(py, make)?.bind(py))
+}
 
 /// Whether a callback is the wake-up of one of asyncio's own tasks, which may be called from the drain.
 ///

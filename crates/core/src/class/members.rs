@@ -3,6 +3,7 @@
 use std::{
     ffi::{CStr, c_int, c_void},
     marker::PhantomData,
+    mem::offset_of,
     ptr,
 };
 
@@ -14,16 +15,40 @@ use super::{Arguments, Class, Object, slots::enter};
 pub(crate) struct Members<T> {
     methods: Vec<ffi::PyMethodDef>,
     attributes: Vec<ffi::PyGetSetDef>,
+    flags: Vec<ffi::PyMemberDef>,
     class: PhantomData<fn(T)>,
 }
 
+/// The tables that Python wants, without the entries that end them.
+pub(super) struct Tables {
+    pub(super) methods: Vec<ffi::PyMethodDef>,
+    pub(super) attributes: Vec<ffi::PyGetSetDef>,
+    pub(super) members: Vec<ffi::PyMemberDef>,
+}
+
 impl<T: Class> Members<T> {
-    pub(super) fn into_tables(self) -> (Vec<ffi::PyMethodDef>, Vec<ffi::PyGetSetDef>) {
-        (self.methods, self.attributes)
+    pub(super) fn into_tables(self) -> Tables {
+        Tables { methods: self.methods, attributes: self.attributes, members: self.flags }
     }
 
     pub(crate) fn new() -> Self {
-        Self { methods: Vec::new(), attributes: Vec::new(), class: PhantomData }
+        Self { methods: Vec::new(), attributes: Vec::new(), flags: Vec::new(), class: PhantomData }
+    }
+
+    /// An attribute that is a boolean, which Python reads and writes by itself: it costs no call.
+    ///
+    /// # Safety
+    ///
+    /// `offset` is that of an [`AtomicBool`](std::sync::atomic::AtomicBool) in `T`.
+    pub(crate) unsafe fn flag(mut self, name: &'static CStr, offset: usize) -> Self {
+        self.flags.push(ffi::PyMemberDef {
+            name: name.as_ptr(),
+            type_code: ffi::Py_T_BOOL,
+            offset: (offset_of!(Object<T>, value) + offset) as ffi::Py_ssize_t,
+            flags: 0,
+            doc: ptr::null(),
+        });
+        self
     }
 
     /// A method without parameters.

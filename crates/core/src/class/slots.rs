@@ -12,7 +12,7 @@ use pyo3::{
     types::{PyString, PyType},
 };
 
-use super::{AsyncIterate, Awaitable, Class, Get, Object, Sent, Visit, stop_iteration};
+use super::{AsyncIterate, Awaitable, Class, Get, Object, Sent, Visit, members::Tables, stop_iteration};
 use crate::{error, lifecycle, panic};
 
 /// What the objects of a class are to Python's syntax.
@@ -44,22 +44,20 @@ fn slot(slot: c_int, function: *mut c_void) -> ffi::PyType_Slot {
 
 /// Makes the type object of a class.
 pub(super) fn create_type<T: Class>(py: Python<'_>) -> PyResult<Py<PyType>> {
+    let Tables { mut methods, mut attributes, mut members } = T::members().into_tables();
+    members.push(ffi::PyMemberDef {
+        name: c"__weaklistoffset__".as_ptr(),
+        type_code: ffi::Py_T_PYSSIZET,
+        offset: offset_of!(Object<T>, weak_references) as ffi::Py_ssize_t,
+        flags: ffi::Py_READONLY,
+        doc: ptr::null(),
+    });
     // SAFETY: all zeroes is the entry that ends each of these tables.
-    let (end_method, end_attribute) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
-    let (mut methods, mut attributes) = T::members().into_tables();
-    methods.push(end_method);
-    attributes.push(end_attribute);
-    let members = [
-        ffi::PyMemberDef {
-            name: c"__weaklistoffset__".as_ptr(),
-            type_code: ffi::Py_T_PYSSIZET,
-            offset: offset_of!(Object<T>, weak_references) as ffi::Py_ssize_t,
-            flags: ffi::Py_READONLY,
-            doc: ptr::null(),
-        },
-        // SAFETY: as above.
-        unsafe { std::mem::zeroed() },
-    ];
+    unsafe {
+        methods.push(std::mem::zeroed());
+        attributes.push(std::mem::zeroed());
+        members.push(std::mem::zeroed());
+    }
     let Protocol(mut slots) = T::protocol();
     if T::FINALIZES {
         slots.push(slot(ffi::Py_tp_finalize, finalize::<T> as *mut c_void));
@@ -72,7 +70,7 @@ pub(super) fn create_type<T: Class>(py: Python<'_>) -> PyResult<Py<PyType>> {
         // The type keeps pointers into these tables for as long as it lives, which is as long as the process.
         slot(ffi::Py_tp_methods, Vec::leak(methods).as_mut_ptr().cast()),
         slot(ffi::Py_tp_getset, Vec::leak(attributes).as_mut_ptr().cast()),
-        slot(ffi::Py_tp_members, Box::leak(Box::new(members)).as_mut_ptr().cast()),
+        slot(ffi::Py_tp_members, Vec::leak(members).as_mut_ptr().cast()),
         slot(0, ptr::null_mut()),
     ]);
     let flags = ffi::Py_TPFLAGS_DEFAULT

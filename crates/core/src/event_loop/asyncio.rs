@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, mpsc::Sender};
 
+#[cfg(not(Py_LIMITED_API))]
+use pyo3::types::PyTuple;
 use pyo3::{
     exceptions::{PyNotImplementedError, PyRuntimeError},
     ffi,
@@ -39,6 +41,37 @@ pub(super) fn resume(event_loop: &Bound<'_, PyAny>) -> PyResult<Resume> {
     let in_task = !CURRENT_TASK.import(py, "asyncio", "current_task")?.call1((event_loop,))?.is_none();
     let debug = event_loop.call_method0(intern!(py, "get_debug"))?.is_truthy()?;
     Ok(if in_task || debug { Resume::Soon } else { Resume::Now })
+}
+
+/// `event_loop.call_soon(function, argument, context=context)`
+pub(crate) fn call_soon(
+    event_loop: &Bound<'_, PyAny>,
+    function: &Bound<'_, PyAny>,
+    argument: &Bound<'_, PyAny>,
+    context: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = event_loop.py();
+    let name = intern!(py, "call_soon");
+    #[cfg(not(Py_LIMITED_API))]
+    {
+        static KEYWORDS: PyOnce<Py<PyTuple>> = PyOnce::new();
+
+        let keywords = KEYWORDS.get_or_try_init(py, || Ok(PyTuple::new(py, [intern!(py, "context")])?.unbind()))?;
+        let arguments = [event_loop.as_ptr(), function.as_ptr(), argument.as_ptr(), context.as_ptr()];
+        // SAFETY: the thread is attached; there are three positional arguments, the loop among them, and one for each
+        // keyword; all are references that the caller has. The result is a new one, or null with an exception.
+        let result = unsafe {
+            let result = ffi::PyObject_VectorcallMethod(name.as_ptr(), arguments.as_ptr(), 3, keywords.as_ptr());
+            Bound::from_owned_ptr_or_err(py, result)
+        };
+        result.map(drop)
+    }
+    #[cfg(Py_LIMITED_API)]
+    {
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "context"), context)?;
+        event_loop.call_method(name, (function, argument), Some(&keywords)).map(drop)
+    }
 }
 
 /// Makes the handle of a loop that has none, and has the loop watch it.

@@ -26,11 +26,14 @@ use pyo3::{
 };
 use slab::Slab;
 
-pub(crate) use self::mailbox::{Envelope, Letter};
 use self::{
     asyncio::Waker,
     mailbox::{Batch, Mailbox, Posted, Rest},
     running::InDrain,
+};
+pub(crate) use self::{
+    asyncio::call_soon,
+    mailbox::{Envelope, Letter},
 };
 use crate::{
     asyncio_future::AsyncioFuture,
@@ -73,6 +76,8 @@ pub(crate) enum InFlight {
 pub(crate) struct Delivery<'a, 'py> {
     pub(crate) py: Python<'py>,
     pub(crate) event_loop: &'a Arc<EventLoop>,
+    /// The Python event loop.
+    pub(crate) object: &'a Bound<'py, PyAny>,
     /// Whether a task may be resumed right here, or only by `call_soon`.
     pub(crate) resume: Resume,
 }
@@ -87,9 +92,10 @@ pub(crate) enum Resume {
     Soon,
 }
 
-/// How often one drain looks into its mailbox. What is posted in the course of a drain is for the most part an answer
-/// to it, and a turn of the loop for each answer costs more than the answer; but others have to have their turn too.
-const ROUNDS: usize = 4;
+/// How many letters one drain delivers before it looks for no more, and leaves what is posted meanwhile to the loop's
+/// next turn. That is for the most part an answer to what it has delivered, and a turn of the loop for each answer costs
+/// more than the answer; but others have to have their turn too.
+const LETTERS: usize = 16;
 
 impl EventLoop {
     /// The handle of the loop that runs in this thread, if one does.
@@ -161,8 +167,8 @@ impl EventLoop {
         self.in_flight.lock().try_remove(key)
     }
 
-    /// Delivers what is in the mailbox, and what comes meanwhile, in a few rounds; the rest waits for the loop's next
-    /// turn.
+    /// Delivers all that is in the mailbox, and if that is little, what comes meanwhile; the rest waits for the loop's
+    /// next turn.
     fn drain(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {
         if self.is_left_behind() {
             return Ok(());
@@ -173,18 +179,18 @@ impl EventLoop {
             return Ok(());
         };
         let object = self.object(py)?;
-        let delivery = Delivery { py, event_loop: self, resume: asyncio::resume(&object)? };
+        let resume = asyncio::resume(&object)?;
+        let delivery = Delivery { py, event_loop: self, object: &object, resume };
         let _in_drain = InDrain::new(py, self);
         let drains = self.drains.load(Ordering::Relaxed);
-        for _ in 0..ROUNDS {
-            if !self.take() {
-                break;
-            }
+        let mut delivered = 0;
+        while delivered < LETTERS && self.take() {
             // A delivery may run the loop re-entrantly, and wait there for the rest of the batch, or for what is posted
             // meanwhile and wakes nobody.
             self.waker.again(&object)?;
             // The lock is released before each delivery.
             while let Some(letter) = { self.batch.lock().pop() } {
+                delivered += 1;
                 let Err(error) = letter.deliver(&delivery) else { continue };
                 if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
                     // The waker has not been quieted yet: what is left in the batch comes in the loop's next turn.
