@@ -31,11 +31,15 @@ pub(crate) struct Coroutine {
     running: AtomicBool,
     /// Where it was made: a task that was not started in one process is nobody's in another.
     process: Process,
-    stage: Lock<Stage>,
+    state: Lock<State>,
     /// Where the names come from.
     path: Path,
+}
+
+struct State {
+    stage: Stage,
     /// The names that Python code has set.
-    renamed: Lock<Option<Box<Names>>>,
+    renamed: Option<Box<Names>>,
 }
 
 enum Stage {
@@ -60,8 +64,7 @@ pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, Py
         running: AtomicBool::new(false),
         process: Process::current(),
         path: task.path(),
-        stage: Lock::new(Stage::Created(task)),
-        renamed: Lock::default(),
+        state: Lock::new(State { stage: Stage::Created(task), renamed: None }),
     };
     Ok(class::new(py, coroutine)?.into_any())
 }
@@ -80,7 +83,7 @@ impl<'a> Step<'a> {
 
     /// Moves the coroutine to another stage, and gives the old one.
     fn replace(&self, stage: Stage) -> Stage {
-        mem::replace(&mut *self.0.stage.lock(), stage)
+        mem::replace(&mut self.0.state.lock().stage, stage)
     }
 }
 
@@ -139,12 +142,12 @@ impl Coroutine {
     }
 
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let set = self.renamed.lock().as_ref().and_then(|names| Some(names.name.as_ref()?.bind(py).clone()));
+        let set = self.state.lock().renamed.as_ref().and_then(|names| Some(names.name.as_ref()?.bind(py).clone()));
         set.unwrap_or_else(|| PyString::new(py, self.path.name()))
     }
 
     fn qualified_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let set = self.renamed.lock().as_ref().and_then(|names| Some(names.qualified.as_ref()?.bind(py).clone()));
+        let set = self.state.lock().renamed.as_ref().and_then(|names| Some(names.qualified.as_ref()?.bind(py).clone()));
         set.unwrap_or_else(|| PyString::new(py, &self.path.qualified_name()))
     }
 
@@ -152,7 +155,7 @@ impl Coroutine {
         if self.running.load(Ordering::Relaxed) {
             return "running";
         }
-        match &*self.stage.lock() {
+        match &self.state.lock().stage {
             Stage::Created(_) => "created",
             Stage::Suspended(_) => "suspended",
             Stage::Closed => "closed",
@@ -219,32 +222,32 @@ impl Class for Coroutine {
 
     fn traverse(&self, visit: &Visit) {
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
-        if let Some(stage) = self.stage.try_lock() {
-            if let Stage::Suspended(future) = &*stage {
+        if let Some(state) = self.state.try_lock() {
+            if let Stage::Suspended(future) = &state.stage {
                 visit.call(future);
             }
         }
     }
 
     fn clear(&self, py: Python<'_>) {
-        let mut stage = self.stage.lock();
-        if let Stage::Suspended(_) = *stage {
-            let old = mem::replace(&mut *stage, Stage::Closed);
-            drop(stage);
+        let mut state = self.state.lock();
+        if let Stage::Suspended(_) = state.stage {
+            let old = mem::replace(&mut state.stage, Stage::Closed);
+            drop(state);
             old.abandon(py, self.process);
         }
     }
 
     fn has_last_words(&mut self) -> bool {
-        matches!(self.stage.get_mut(), Stage::Created(_))
+        matches!(self.state.get_mut().stage, Stage::Created(_))
     }
 
     fn is_empty(&mut self) -> bool {
-        matches!(self.stage.get_mut(), Stage::Closed) && self.renamed.get_mut().is_none()
+        matches!(self.state.get_mut(), State { stage: Stage::Closed, renamed: None })
     }
 
     fn finalize(this: &Bound<'_, Object<Self>>) {
-        let created = matches!(*this.get().stage.lock(), Stage::Created(_));
+        let created = matches!(this.get().state.lock().stage, Stage::Created(_));
         // In a forked child nobody was to await it.
         if created && this.get().process.is_current() {
             warn_never_awaited(this);
@@ -266,7 +269,7 @@ impl Stage {
 
 impl Drop for Coroutine {
     fn drop(&mut self) {
-        let stage = mem::replace(self.stage.get_mut(), Stage::Closed);
+        let stage = mem::replace(&mut self.state.get_mut().stage, Stage::Closed);
         if let Stage::Created(_) | Stage::Suspended(_) = stage {
             // A Python object is dropped attached.
             Python::try_attach(|py| stage.abandon(py, self.process));
@@ -319,7 +322,7 @@ fn name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn set_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__name__", value)?;
-    let _old = this.get().renamed.lock().get_or_insert_default().name.replace(value);
+    let _old = this.get().state.lock().renamed.get_or_insert_default().name.replace(value);
     Ok(())
 }
 
@@ -329,7 +332,7 @@ fn qualified_name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn set_qualified_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__qualname__", value)?;
-    let _old = this.get().renamed.lock().get_or_insert_default().qualified.replace(value);
+    let _old = this.get().state.lock().renamed.get_or_insert_default().qualified.replace(value);
     Ok(())
 }
 
@@ -342,7 +345,7 @@ fn string(attribute: &str, value: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
 /// What the coroutine waits for.
 fn cr_await<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = this.py();
-    match &*this.get().stage.lock() {
+    match &this.get().state.lock().stage {
         Stage::Suspended(future) => Ok(future.clone_ref(py).into_bound(py).into_any()),
         _ => Ok(py.None().into_bound(py)),
     }
@@ -353,7 +356,7 @@ fn cr_running<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn cr_suspended<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    let suspended = matches!(*this.get().stage.lock(), Stage::Suspended(_));
+    let suspended = matches!(this.get().state.lock().stage, Stage::Suspended(_));
     Ok(PyBool::new(this.py(), suspended).to_owned().into_any())
 }
 

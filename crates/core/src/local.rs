@@ -121,8 +121,8 @@ where
             });
             match polled {
                 Ok(Poll::Pending) => return None,
-                Ok(Poll::Ready(result)) => return Some(End::Returned(result)),
-                Err(panic) => End::Panicked(panic),
+                Ok(Poll::Ready(result)) => return Some(End::from(result)),
+                Err(panic) => End::from(panic),
             }
         };
         Some(drop_future(|| task.runtime.enter(|| **place = None), end))

@@ -70,10 +70,11 @@ enum Stage<F, T> {
     Delivered,
 }
 
-/// How a future ended.
+/// How a future ended. What is rare is in a box, so that it takes no room in the memory of every future.
 pub(crate) enum End<T> {
-    Returned(PyResult<T>),
-    Panicked(Panic),
+    Returned(T),
+    Failed(Box<PyErr>),
+    Panicked(Box<Panic>),
     /// The future was dropped because Python asked for it.
     Cancelled,
     /// The future was dropped by its runtime.
@@ -267,8 +268,8 @@ where
         });
         let end = match polled {
             Ok(Poll::Pending) => return Ok(Polled::Waits(self)),
-            Ok(Poll::Ready(result)) => End::Returned(result),
-            Err(panic) => drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), End::Panicked(panic)),
+            Ok(Poll::Ready(result)) => End::from(result),
+            Err(panic) => drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), End::from(panic)),
         };
         Ok(Polled::Ended(end.settle(py, self.path())))
     }
@@ -367,8 +368,8 @@ where
         };
         match polled {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => this.end(End::Returned(result)),
-            Err(panic) => this.end(End::Panicked(panic)),
+            Ok(Poll::Ready(result)) => this.end(End::from(result)),
+            Err(panic) => this.end(End::from(panic)),
         }
         Poll::Ready(())
     }
@@ -411,13 +412,28 @@ where
     }
 }
 
+impl<T> From<PyResult<T>> for End<T> {
+    fn from(result: PyResult<T>) -> Self {
+        match result {
+            Ok(value) => Self::Returned(value),
+            Err(error) => Self::Failed(Box::new(error)),
+        }
+    }
+}
+
+impl<T> From<Panic> for End<T> {
+    fn from(panic: Panic) -> Self {
+        Self::Panicked(Box::new(panic))
+    }
+}
+
 impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
     /// What Python gets.
     pub(crate) fn settle(self, py: Python<'_>, path: Path) -> Settlement {
         match self {
-            Self::Returned(Ok(value)) => into_python(py, value),
-            Self::Returned(Err(error)) => Settlement::Failed(error::not_stop_iteration(py, error)),
-            Self::Panicked(panic) => Settlement::Failed(error::panicked(panic)),
+            Self::Returned(value) => into_python(py, value),
+            Self::Failed(error) => Settlement::Failed(error::not_stop_iteration(py, *error)),
+            Self::Panicked(panic) => Settlement::Failed(error::panicked(*panic)),
             Self::Cancelled => Settlement::Cancelled,
             Self::Abandoned => Settlement::Failed(error::abandoned(path.name())),
         }
@@ -438,7 +454,7 @@ pub(crate) fn here<T>(
 pub(crate) fn drop_future<T>(drop: impl FnOnce(), end: End<T>) -> End<T> {
     match panic::catch(drop) {
         Ok(()) => end,
-        Err(panic) => End::Panicked(panic),
+        Err(panic) => End::from(panic),
     }
 }
 
