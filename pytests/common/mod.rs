@@ -7,6 +7,7 @@ mod environment;
 mod way;
 
 mod into_future;
+mod made;
 mod locals;
 mod dropping;
 mod ends;

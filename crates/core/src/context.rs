@@ -18,6 +18,20 @@ pub(crate) fn copy_current(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     }
 }
 
+/// A copy of a context.
+pub(crate) fn copy<'py>(context: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    #[cfg(not(Py_LIMITED_API))]
+    {
+        // SAFETY: the thread is attached; the result is a new reference, or null with an exception, as it is when what
+        // is to be copied is no context.
+        unsafe { Bound::from_owned_ptr_or_err(context.py(), pyo3::ffi::PyContext_Copy(context.as_ptr())) }
+    }
+    #[cfg(Py_LIMITED_API)]
+    {
+        context.call_method0(crate::once::intern!(context.py(), "copy"))
+    }
+}
+
 /// Calls `f` in `context`, which is the current one until `f` returns or panics.
 ///
 /// # Errors

@@ -30,7 +30,7 @@ pub mod private;
 
 pub use cancellation::{Cancelled, cancelled};
 pub use error::{ChannelClosed, RustPanic};
-pub use future::{PythonFuture, into_future};
+pub use future::{PythonFuture, into_future, into_future_with};
 pub use lifecycle::{PerProcess, Process};
 pub use locals::{Scope, TaskLocals, attach, scope};
 #[cfg(feature = "macros")]

@@ -18,7 +18,6 @@ use crate::{
     event_loop::EventLoop,
     future::PythonFuture,
     lifecycle,
-    once::intern,
     stream::PythonStream,
 };
 
@@ -100,6 +99,14 @@ impl TaskLocals {
         PythonFuture::new(self.clone(), awaitable)
     }
 
+    /// [`into_future_with`](crate::into_future_with) with these locals instead of the current ones.
+    pub fn into_future_with<F>(&self, make: F) -> PythonFuture
+    where
+        F: for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
+    {
+        PythonFuture::made_by(self.clone(), make)
+    }
+
     /// [`into_stream`](crate::into_stream) with these locals instead of the current ones.
     ///
     /// # Errors
@@ -128,7 +135,7 @@ impl TaskLocals {
 
     /// A copy of the context. The context itself is entered by nobody, so that its users do not exclude each other.
     pub(crate) fn copy_context<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.0.context.bind(py).call_method0(intern!(py, "copy"))
+        context::copy(self.0.context.bind(py))
     }
 
     /// The locals of the running event loop, if one runs in this thread.

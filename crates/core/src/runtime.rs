@@ -390,7 +390,7 @@ macro_rules! adapter {
         pub use $crate::{
             Cancelled, ChannelClosed, PerProcess, Process, PythonFuture, PythonStream, Receiver, RecvError, Runtime,
             RuntimeExt, RustPanic, Scope, SendError, Sender, TaskLocals, attach, cancelled, channel, into_future,
-            into_stream, run_forever, scope,
+            into_future_with, into_stream, run_forever, scope,
         };
 
         #[doc(hidden)]

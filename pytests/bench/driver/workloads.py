@@ -186,6 +186,10 @@ WORKLOADS = [
         ["coroutine", "local"], ["peer"], None, python_calls,
     ),
     Workload(
+        "W4c", "the same, called by the worker, which attaches", "call_attached", calls,
+        ["coroutine", "local"], ["peer"], None, python_calls,
+    ),
+    Workload(
         "W4b", "10,000 of these at once", "call_at_once", calls_at_once,
         ["coroutine", "local"], ["peer"], None, python_calls_at_once, unit=FAN_OUT,
     ),

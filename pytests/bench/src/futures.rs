@@ -33,30 +33,33 @@ pub(crate) async fn pending() -> PyResult<u64> {
 }
 
 /// Awaits what a Python function returns, `count` times, one after the other.
-pub(crate) async fn call_sequentially<C, F>(convert: C, function: Py<PyAny>, count: usize) -> PyResult<usize>
+pub(crate) async fn call_sequentially<F>(call: impl Fn() -> PyResult<F>, count: usize) -> PyResult<usize>
 where
-    C: Fn(Bound<'_, PyAny>) -> PyResult<F>,
     F: Future<Output = PyResult<Py<PyAny>>>,
 {
     for _ in 0..count {
-        Python::attach(|py| convert(function.bind(py).call0()?))?.await?;
+        call()?.await?;
     }
     Ok(count)
 }
 
 /// The same, all at the same time.
-pub(crate) async fn call_at_once<C, F>(convert: C, function: Py<PyAny>, count: usize) -> PyResult<usize>
+pub(crate) async fn call_at_once<F>(call: impl Fn() -> PyResult<F>, count: usize) -> PyResult<usize>
 where
-    C: Fn(Bound<'_, PyAny>) -> PyResult<F>,
     F: Future<Output = PyResult<Py<PyAny>>>,
 {
-    let mut calls: FuturesUnordered<F> = Python::attach(|py| {
-        let call = |_| convert(function.bind(py).call0()?);
-        (0..count).map(call).collect::<PyResult<_>>()
-    })?;
+    let mut calls = (0..count).map(|_| call()).collect::<PyResult<FuturesUnordered<F>>>()?;
     let mut ended = 0;
     while calls.try_next().await?.is_some() {
         ended += 1;
     }
     Ok(ended)
+}
+
+/// Has a Python function called by whoever polls, who attaches for that.
+pub(crate) fn attached<F>(
+    convert: impl Fn(Bound<'_, PyAny>) -> PyResult<F>,
+    function: Py<PyAny>,
+) -> impl Fn() -> PyResult<F> {
+    move || Python::attach(|py| convert(function.bind(py).call0()?))
 }

@@ -1,6 +1,6 @@
 //! This library: each way to run a Rust future, on each runtime.
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use pyo3::prelude::*;
 
@@ -36,12 +36,27 @@ macro_rules! contender {
 
             #[pyfunction]
             pub(super) fn call_sequentially(py: Python<'_>, function: Py<PyAny>, count: usize) -> Awaitable<'_> {
-                $adapter::$way(py, futures::call_sequentially($adapter::into_future, function, count))
+                $adapter::$way(py, futures::call_sequentially(call(function), count))
             }
 
             #[pyfunction]
             pub(super) fn call_at_once(py: Python<'_>, function: Py<PyAny>, count: usize) -> Awaitable<'_> {
-                $adapter::$way(py, futures::call_at_once($adapter::into_future, function, count))
+                $adapter::$way(py, futures::call_at_once(call(function), count))
+            }
+
+            #[pyfunction]
+            pub(super) fn call_attached(py: Python<'_>, function: Py<PyAny>, count: usize) -> Awaitable<'_> {
+                let call = futures::attached($adapter::into_future, function);
+                $adapter::$way(py, futures::call_sequentially(call, count))
+            }
+
+            /// Has a Python function called on the event loop's thread.
+            fn call(function: Py<PyAny>) -> impl Fn() -> PyResult<$adapter::PythonFuture> {
+                let function = Arc::new(function);
+                move || {
+                    let function = Arc::clone(&function);
+                    $adapter::into_future_with(move |py| function.bind(py).call0())
+                }
             }
 
             pub(super) fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -50,7 +65,8 @@ macro_rules! contender {
                 module.add_function(wrap_pyfunction!(spawn_once, module)?)?;
                 module.add_function(wrap_pyfunction!(pending, module)?)?;
                 module.add_function(wrap_pyfunction!(call_sequentially, module)?)?;
-                module.add_function(wrap_pyfunction!(call_at_once, module)?)
+                module.add_function(wrap_pyfunction!(call_at_once, module)?)?;
+                module.add_function(wrap_pyfunction!(call_attached, module)?)
             }
         }
     };

@@ -30,12 +30,12 @@ fn pending(py: Python<'_>) -> Awaitable<'_> {
 
 #[pyfunction]
 fn call_sequentially(py: Python<'_>, function: Py<PyAny>, count: usize) -> Awaitable<'_> {
-    future_into_py(py, futures::call_sequentially(into_future, function, count))
+    future_into_py(py, futures::call_sequentially(futures::attached(into_future, function), count))
 }
 
 #[pyfunction]
 fn call_at_once(py: Python<'_>, function: Py<PyAny>, count: usize) -> Awaitable<'_> {
-    future_into_py(py, futures::call_at_once(into_future, function, count))
+    future_into_py(py, futures::call_at_once(futures::attached(into_future, function), count))
 }
 
 pub(crate) fn add_to(parent: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -45,6 +45,7 @@ pub(crate) fn add_to(parent: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add_function(wrap_pyfunction!(spawn_once, module)?)?;
         module.add_function(wrap_pyfunction!(pending, module)?)?;
         module.add_function(wrap_pyfunction!(call_sequentially, module)?)?;
-        module.add_function(wrap_pyfunction!(call_at_once, module)?)
+        module.add_function(wrap_pyfunction!(call_at_once, module)?)?;
+        module.add("call_attached", module.getattr("call_sequentially")?)
     })
 }

@@ -1,6 +1,7 @@
 //! Python awaitable -> Rust future.
 
 mod schedule;
+mod source;
 
 use std::{
     fmt,
@@ -19,11 +20,14 @@ use pyo3::{
     prelude::*,
 };
 
-use self::schedule::{Scheduled, end_unstarted, forget_what_ends_the_process, is_awaitable, result, schedule};
+use self::{
+    schedule::{Scheduled, forget_what_ends_the_process, is_awaitable, result, schedule},
+    source::Source,
+};
 use crate::{
     TaskLocals, error,
     event_loop::{Delivery, Envelope, InFlight, Letter},
-    lifecycle,
+    lifecycle, locals,
     once::intern,
     sync::Lock,
 };
@@ -40,6 +44,42 @@ use crate::{
 /// coroutine or [`scope`](crate::scope), or use [`TaskLocals::into_future`].
 pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PythonFuture> {
     TaskLocals::current(awaitable.py())?.into_future(awaitable)
+}
+
+/// Has a Python awaitable made where it runs, and turns it into a Rust future, with the current [`TaskLocals`].
+///
+/// As [`into_future`], but `make` is called on the event loop's thread, attached to Python, when the future is polled
+/// first; in the same copy of the locals' context the awaitable runs.
+/// So the thread that awaits does not attach, nor wait for the interpreter: from a runtime's worker thread this is many
+/// times faster.
+///
+/// ```
+/// use std::sync::Arc;
+/// use pyo3::prelude::*;
+///
+/// async fn call(function: Arc<Py<PyAny>>) -> PyResult<Py<PyAny>> {
+///     pyo3_await::into_future_with(move |py| function.bind(py).call0())?.await
+/// }
+/// ```
+///
+/// `make` holds up the event loop as any callback does.
+///
+/// # Errors
+///
+/// `RuntimeError` when there are no locals: call it inside a coroutine or [`scope`](crate::scope), or use
+/// [`TaskLocals::into_future_with`].
+/// The future gives what `make` returns as `Err`, [`RustPanic`](crate::RustPanic) when it panics, and `TypeError` when
+/// what it returns is not awaitable.
+///
+/// # Cancellation
+///
+/// If the future is dropped before `make` was called, it is not called; later, as for [`into_future`].
+pub fn into_future_with<F>(make: F) -> PyResult<PythonFuture>
+where
+    F: for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
+{
+    let locals = locals::inherited().ok_or_else(error::no_event_loop)?;
+    Ok(locals.into_future_with(make))
 }
 
 /// A Python awaitable, as a Rust future.
@@ -71,9 +111,9 @@ pub(crate) struct Call {
 
 enum State {
     /// Not polled yet.
-    New(Py<PyAny>),
+    New(Source),
     /// On its way to the event loop.
-    Posted(Py<PyAny>, Wish),
+    Posted(Source, Wish),
     /// The loop's thread is making a task of it.
     Starting(Wish),
     /// It runs there. `key` is its place among what the loop has in flight.
@@ -110,8 +150,18 @@ impl PythonFuture {
 
     /// A future for what is known to be awaitable, and may say that it is ending.
     pub(crate) fn unchecked(locals: TaskLocals, awaitable: Bound<'_, PyAny>, ending: Option<Arc<AtomicBool>>) -> Self {
-        let state = Lock::new(State::New(awaitable.unbind()));
-        Self { call: Envelope::new(Call { locals, ending, state }) }
+        Self::of(locals, Source::Object(awaitable.unbind()), ending)
+    }
+
+    pub(crate) fn made_by<F>(locals: TaskLocals, make: F) -> Self
+    where
+        F: for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
+    {
+        Self::of(locals, Source::Function(Box::new(make)), None)
+    }
+
+    fn of(locals: TaskLocals, source: Source, ending: Option<Arc<AtomicBool>>) -> Self {
+        Self { call: Envelope::new(Call { locals, ending, state: Lock::new(State::New(source)) }) }
     }
 
     /// Lets the awaitable run to its end, with nobody to wait for it.
@@ -128,8 +178,8 @@ impl PythonFuture {
         let mut state = self.call.letter.state.lock();
         let (garbage, post) = match &mut *state {
             State::New(_) if !cancel => {
-                let State::New(awaitable) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
-                *state = State::Posted(awaitable, new);
+                let State::New(source) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
+                *state = State::Posted(source, new);
                 (State::Over, true)
             }
             State::New(_) | State::Ended(_) => (mem::replace(&mut *state, State::Over), false),
@@ -208,8 +258,8 @@ impl Call {
         match &mut *state {
             State::New(_) => {
                 let Some(waker) = waker.take() else { return Polled::WantsWaker };
-                let State::New(awaitable) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
-                *state = State::Posted(awaitable, Wish::Result(waker));
+                let State::New(source) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
+                *state = State::Posted(source, Wish::Result(waker));
                 Polled::Posted
             }
             State::Ended(_) => {
@@ -238,11 +288,11 @@ impl Call {
     }
 
     /// Makes a task of the awaitable, on the loop's thread.
-    fn start(this: &Arc<Envelope<Self>>, awaitable: Py<PyAny>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+    fn start(this: &Arc<Envelope<Self>>, source: Source, delivery: &Delivery<'_, '_>) -> PyResult<()> {
         let py = delivery.py;
-        let event_loop = delivery.event_loop.object(py)?;
         let context = this.letter.locals.copy_context(py)?;
-        let Scheduled { task, begun } = schedule(&event_loop, &context, awaitable.into_bound(py), delivery.resume)?;
+        let awaitable = source.awaitable(&context)?;
+        let Scheduled { task, begun } = schedule(delivery.object, &context, awaitable, delivery.resume)?;
         if begun && task.call_method0(intern!(py, "done"))?.is_truthy()? {
             this.letter.end(|| result(&task));
             return Ok(());
@@ -309,16 +359,16 @@ impl Letter for Call {
         let mut state = envelope.letter.state.lock();
         match &mut *state {
             State::Posted(..) => {
-                let State::Posted(awaitable, wish) = mem::replace(&mut *state, State::Over) else {
+                let State::Posted(source, wish) = mem::replace(&mut *state, State::Over) else {
                     unreachable!("it is posted")
                 };
                 if let Wish::Cancel = wish {
                     drop(state);
-                    return end_unstarted(awaitable.bind(py));
+                    return source.end(py);
                 }
                 *state = State::Starting(wish);
                 drop(state);
-                let Err(error) = Self::start(&envelope, awaitable, delivery) else { return Ok(()) };
+                let Err(error) = Self::start(&envelope, source, delivery) else { return Ok(()) };
                 // A task that is started at once lets these two through, as each of its steps does.
                 let fatal = error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py);
                 envelope.letter.end(|| Err(error.clone_ref(py)));

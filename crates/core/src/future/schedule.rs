@@ -64,8 +64,8 @@ pub(super) struct Scheduled<'py> {
 
 /// A task or future for the awaitable, which runs in the context.
 ///
-/// On Python 3.12 and newer the task takes its first step at once, so that a coroutine which does not suspend is done
-/// when this returns.
+/// A task of asyncio's own takes its first step at once, if the loop allows it, so that a coroutine which does not
+/// suspend is done when this returns.
 pub(super) fn schedule<'py>(
     event_loop: &Bound<'py, PyAny>,
     context: &Bound<'py, PyAny>,
@@ -75,51 +75,108 @@ pub(super) fn schedule<'py>(
     static ENSURE_FUTURE: PyOnce<Py<PyAny>> = PyOnce::new();
 
     let py = event_loop.py();
-    let keywords = || -> PyResult<Bound<'py, PyDict>> {
-        let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "loop"), event_loop)?;
-        Ok(keywords)
-    };
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "loop"), event_loop)?;
     if !is_native_coroutine(&awaitable)? {
         let ensure_future = ENSURE_FUTURE.import(py, "asyncio", "ensure_future")?;
-        let task = context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords()?))?;
+        let task = context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords))?;
         return Ok(Scheduled { task, begun: true });
     }
-    match eager_task_class(event_loop)? {
-        Some(class) if resume == Resume::Now => {
-            let keywords = keywords()?;
-            keywords.set_item(intern!(py, "context"), context)?;
-            keywords.set_item(intern!(py, "eager_start"), true)?;
-            // In two steps, so that there is a task also when its first step raises what asyncio lets through
-            // (`SystemExit`): whoever gets it now has retrieved it.
-            let task = class.call_method1(intern!(py, "__new__"), (class,))?;
-            if let Err(error) = task.call_method(intern!(py, "__init__"), (awaitable,), Some(&keywords)) {
-                let _ = task.setattr(intern!(py, "_log_traceback"), false);
-                return Err(error);
-            }
-            Ok(Scheduled { task, begun: true })
+    // A loop with a way of its own to make tasks shall make this one too.
+    if resume == Resume::Soon || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none() {
+        let task = context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))??;
+        return Ok(Scheduled { task, begun: false });
+    }
+    if py.version_info() >= (3, 12) {
+        let task = begun_task(context, awaitable, &keywords)?;
+        return Ok(Scheduled { task, begun: true });
+    }
+    let queue = ReadyQueue::of(event_loop)?;
+    let task = context::within(context, || task_class(py)?.call((awaitable,), Some(&keywords)))??;
+    let begun = match queue.map(|queue| queue.begin(&task)).transpose() {
+        Ok(begun) => begun.unwrap_or(false),
+        Err(error) => {
+            have_retrieved(&task);
+            return Err(error);
         }
-        _ => {
-            let task = context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))??;
-            Ok(Scheduled { task, begun: false })
+    };
+    Ok(Scheduled { task, begun })
+}
+
+/// asyncio's class of tasks.
+fn task_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static TASK: PyOnce<Py<PyType>> = PyOnce::new();
+
+    TASK.import(py, "asyncio", "Task")
+}
+
+/// Keeps a task from reporting its exception, which the caller gets.
+fn have_retrieved(task: &Bound<'_, PyAny>) {
+    let _ = task.setattr(intern!(task.py(), "_log_traceback"), false);
+}
+
+/// A task that has taken its first step, on Python 3.12 and newer.
+///
+/// It is made in two steps, so that there is a task also when its first step raises what asyncio lets through
+/// (`SystemExit`).
+fn begun_task<'py>(
+    context: &Bound<'py, PyAny>,
+    awaitable: Bound<'py, PyAny>,
+    keywords: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    static NEW: PyOnce<Py<PyAny>> = PyOnce::new();
+    static INIT: PyOnce<Py<PyAny>> = PyOnce::new();
+
+    let py = context.py();
+    let class = task_class(py)?;
+    keywords.set_item(intern!(py, "context"), context)?;
+    keywords.set_item(intern!(py, "eager_start"), true)?;
+    let method = |name| Ok(class.getattr(name)?.unbind());
+    let task = NEW.get_or_try_init(py, || method("__new__"))?.bind(py).call1((class,))?;
+    let init = INIT.get_or_try_init(py, || method("__init__"))?.bind(py);
+    match init.call((&task, awaitable), Some(keywords)) {
+        Ok(_) => Ok(task),
+        Err(error) => {
+            have_retrieved(&task);
+            Err(error)
         }
     }
 }
 
-/// asyncio's class of tasks, if its tasks can start eagerly and the loop has no way of its own to make tasks.
-fn eager_task_class<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<&'py Bound<'py, PyType>>> {
-    static TASK: PyOnce<Option<Py<PyType>>> = PyOnce::new();
+/// What asyncio's own loops call in their next turn.
+///
+/// Before Python 3.12 a task's first step always waits there. It is the last in the queue when the task has just been
+/// made, and to call it at once is what the tasks of newer versions do.
+/// This needs asyncio's internals; where a loop has others, or anything is not as expected, the task starts in its turn.
+struct ReadyQueue<'py> {
+    deque: Bound<'py, PyAny>,
+    /// How many callbacks were in it.
+    length: usize,
+}
 
-    let py = event_loop.py();
-    let find = || -> PyResult<Option<Py<PyType>>> {
-        if py.version_info() < (3, 12) {
-            return Ok(None);
+impl<'py> ReadyQueue<'py> {
+    fn of(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<Self>> {
+        let Some(deque) = event_loop.getattr_opt(intern!(event_loop.py(), "_ready"))? else { return Ok(None) };
+        Ok(deque.len().ok().map(|length| Self { deque, length }))
+    }
+
+    /// Takes a new task's first step; false if that is left to the loop.
+    fn begin(self, task: &Bound<'py, PyAny>) -> PyResult<bool> {
+        let py = task.py();
+        if self.deque.len()? != self.length + 1 {
+            return Ok(false);
         }
-        Ok(Some(py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "Task"))?.cast_into::<PyType>()?.unbind()))
-    };
-    let Some(class) = TASK.get_or_try_init(py, find)? else { return Ok(None) };
-    let factory = event_loop.call_method0(intern!(py, "get_task_factory"))?;
-    Ok(factory.is_none().then(|| class.bind(py)))
+        let step = || -> PyResult<_> {
+            let handle = self.deque.get_item(-1)?;
+            let alone = !handle.getattr(intern!(py, "_args"))?.is_truthy()?;
+            let callback = handle.getattr(intern!(py, "_callback"))?;
+            Ok((callback, handle.getattr(intern!(py, "_context"))?, alone))
+        };
+        let Ok((callback, context, true)) = step() else { return Ok(false) };
+        self.deque.call_method0(intern!(py, "pop"))?;
+        context::within(&context, || callback.call0())??;
+        Ok(true)
+    }
 }
 
 /// Ends an awaitable whose Rust future was dropped while it was on its way, as if it had arrived before.
