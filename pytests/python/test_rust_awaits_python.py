@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 import types
+import warnings
 
 import bridge
 import pytest
+import uvloop
 from support import outcome_of, settle, spawned_ways, turns
 
 
@@ -309,6 +311,24 @@ async def test_cancelling_rust_that_awaits_python_cancels_python(way):
 
 @spawned_ways
 @pytest.mark.parametrize("detach", [False, True])
+async def test_dropping_before_a_coroutine_of_rust_was_started(way, detach):
+    """Likewise."""
+    gate = bridge.Gate()
+    leaving = bridge.leave(way, bridge.value("coroutine", 1, True), gate, detach)
+    future = leaving.send(None) if way != "future" else leaving
+    gate.wait_for_starts(1)
+    gate.open(1)
+    gate.wait_for_drops(1)
+    await settle(future)
+    if way != "future":
+        leaving.close()
+    await turns()
+    # It would warn, and fail the test.
+    gc.collect()
+
+
+@spawned_ways
+@pytest.mark.parametrize("detach", [False, True])
 async def test_dropping_before_python_was_started(way, detach):
     """It never starts, and Python does not complain that it was never awaited; unless it was detached."""
     gate = bridge.Gate()
@@ -595,6 +615,44 @@ def test_the_loop_closes_while_rust_awaits(new_loop):
     assert str(results[0]) == (
         "the event loop is closed: the Python side of this future can't run any more; await it before the loop ends"
     )
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [(coroutine, "coroutine"), (lambda: bridge.value("coroutine", 1, True), "bridge::ends::value")],
+    ids=["of Python", "of Rust"],
+)
+@pytest.mark.parametrize("detach", [False, True])
+def test_the_loop_closes_before_the_awaitable_has_started(loop_class, new_loop, detach, make, name):
+    """The Rust side gets its error, so Python does not complain that nobody awaited it; unless it was detached."""
+    if loop_class is uvloop.Loop:
+        pytest.skip("uvloop looks for events once more after it was stopped")
+    awaitable = make()
+
+    def start():
+        if detach:
+            bridge.detach_unpolled(awaitable)
+        else:
+            # Rust is polled in place, and leaves the coroutine in the mailbox.
+            calling.append(bridge.call("eager", awaitable))
+            calling[0].send(None)
+
+    calling = []
+    loop = new_loop()
+    loop.call_soon(start)
+    # The loop does not look into its mailbox any more.
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loop.close()
+        gc.collect()
+        if calling:
+            calling.pop().close()
+        del awaitable
+        gc.collect()
+    expected = [f"coroutine '{name}' was never awaited"] if detach else []
+    assert [str(warning.message) for warning in caught] == expected
 
 
 def test_a_closed_loop_is_refused(new_loop):

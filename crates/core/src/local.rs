@@ -209,7 +209,7 @@ where
         AsyncioFuture::deliver(envelope.letter.waiter.load(Ordering::Relaxed), settlement, delivery)
     }
 
-    fn refuse(envelope: Arc<Envelope<Self>>) {
+    fn refuse(envelope: Arc<Envelope<Self>>, _: Option<Python<'_>>) {
         // The loop is being closed, and others are refused after this one. A panic has nobody to go to.
         let _ = panic::catch(|| envelope.letter.drop_future());
     }

@@ -406,7 +406,7 @@ where
         AsyncioFuture::deliver(task.waiter.load(Ordering::Relaxed), settlement, delivery)
     }
 
-    fn refuse(envelope: Arc<Envelope<Self>>) {
+    fn refuse(envelope: Arc<Envelope<Self>>, _: Option<Python<'_>>) {
         // The loop let go of the waiter when it was closed. The output is dropped here.
         drop(envelope);
     }

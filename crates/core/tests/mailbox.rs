@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use loom::thread;
-use pyo3::PyResult;
+use pyo3::{PyResult, Python};
 
 #[path = "../src/event_loop/mailbox.rs"]
 mod mailbox;
@@ -56,7 +56,7 @@ impl Letter for Counted {
         unreachable!("nothing is delivered here")
     }
 
-    fn refuse(_: Arc<Envelope<Self>>) {}
+    fn refuse(_: Arc<Envelope<Self>>, _: Option<Python<'_>>) {}
 }
 
 impl Drop for Counted {

@@ -180,8 +180,9 @@ pub(crate) trait Letter: Send + Sync + Sized + 'static {
     /// Handles the letter on the loop's thread.
     fn deliver(envelope: Arc<Envelope<Self>>, delivery: &super::Delivery<'_, '_>) -> pyo3::PyResult<()>;
 
-    /// The loop was closed before the letter was handled. Runs on any thread, which may not be attached.
-    fn refuse(envelope: Arc<Envelope<Self>>);
+    /// The loop was closed before the letter was handled. Runs on any thread; `py` is there on the one that closes the
+    /// loop, and on others even if they are attached it is not.
+    fn refuse(envelope: Arc<Envelope<Self>>, py: Option<pyo3::Python<'_>>);
 }
 
 /// A letter with its place in the queue.
@@ -202,9 +203,9 @@ impl<L: Letter> Envelope<L> {
                     // SAFETY: the link is the head of an `Envelope<L>`, and the caller gives its reference away.
                     L::deliver(unsafe { Arc::from_raw(link.cast::<Self>().as_ptr()) }, delivery)
                 },
-                refuse: |link| {
+                refuse: |link, py| {
                     // SAFETY: as above.
-                    L::refuse(unsafe { Arc::from_raw(link.cast::<Self>().as_ptr()) });
+                    L::refuse(unsafe { Arc::from_raw(link.cast::<Self>().as_ptr()) }, py);
                 },
                 drop: |link| {
                     // SAFETY: as above.
@@ -234,7 +235,7 @@ unsafe impl Sync for Link {}
 #[derive(Debug)]
 struct Functions {
     deliver: unsafe fn(ptr::NonNull<Link>, &super::Delivery<'_, '_>) -> pyo3::PyResult<()>,
-    refuse: unsafe fn(ptr::NonNull<Link>),
+    refuse: unsafe fn(ptr::NonNull<Link>, Option<pyo3::Python<'_>>),
     drop: unsafe fn(ptr::NonNull<Link>),
 }
 
@@ -262,10 +263,10 @@ impl AnyLetter {
         unsafe { (this.link().functions.deliver)(this.link, delivery) }
     }
 
-    pub(crate) fn refuse(self) {
+    pub(crate) fn refuse(self, py: Option<pyo3::Python<'_>>) {
         let this = ManuallyDrop::new(self);
         // SAFETY: as in `deliver`.
-        unsafe { (this.link().functions.refuse)(this.link) };
+        unsafe { (this.link().functions.refuse)(this.link, py) };
     }
 
     fn link(&self) -> &Link {

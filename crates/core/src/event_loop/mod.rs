@@ -37,7 +37,7 @@ pub(crate) use self::{
 };
 use crate::{
     asyncio_future::AsyncioFuture,
-    class::{Get, Object},
+    class::{Get, Object, PendingException},
     error,
     future::Call,
     lifecycle::{self, PerProcess, Process},
@@ -150,12 +150,12 @@ impl EventLoop {
     /// If the loop is closed, or is that of a process that has forked this one, the letter is refused at once.
     pub(crate) fn post<L: Letter>(self: &Arc<Self>, letter: Arc<Envelope<L>>) {
         if self.is_left_behind() {
-            return L::refuse(letter);
+            return L::refuse(letter, None);
         }
         match self.mailbox.post(letter) {
             Posted::MustWake => self.waker.wake(self),
             Posted::Queued => {}
-            Posted::Refused(letter) => letter.refuse(),
+            Posted::Refused(letter) => letter.refuse(None),
         }
     }
 
@@ -227,17 +227,19 @@ impl EventLoop {
             mem::forget(Arc::clone(self));
             return;
         }
+        // What ends here may call Python, and the loop may have died while an exception is on its way.
+        let _pending = PendingException::set_aside(py);
         let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(), Batch::empty())];
         let in_flight = mem::take(&mut *self.in_flight.lock());
         for (_, item) in in_flight {
             match item {
                 InFlight::Waiter(waiter) => waiter.get().abandon(py),
-                InFlight::Call(call) => Call::refuse(call),
+                InFlight::Call(call) => Call::refuse(call, Some(py)),
             }
         }
         for mut batch in unread {
             while let Some(letter) = batch.pop() {
-                letter.refuse();
+                letter.refuse(Some(py));
             }
         }
         running::forget(self);

@@ -224,6 +224,15 @@ impl Future for PythonFuture {
     }
 }
 
+/// What is left of a call that has ended.
+#[derive(Default)]
+struct Remains {
+    /// Its place among what the loop has in flight.
+    key: Option<usize>,
+    /// The awaitable, when no task was made of it.
+    unstarted: Option<Source>,
+}
+
 /// What a poll of the state comes to.
 enum Polled {
     Ready(PyResult<Py<PyAny>>),
@@ -328,28 +337,29 @@ impl Call {
     }
 
     /// Hands over the result, which is made only when somebody wants it.
-    fn end(&self, result: impl FnOnce() -> PyResult<Py<PyAny>>) -> Option<usize> {
+    fn end(&self, result: impl FnOnce() -> PyResult<Py<PyAny>>) -> Remains {
         let wanted = matches!(self.state.lock().wish(), Some(Wish::Result(_)));
         let mut result = wanted.then(result);
         let old = {
             let mut state = self.state.lock();
             let next = match state.wish() {
                 // It has ended before.
-                None => return None,
+                None => return Remains::default(),
                 Some(Wish::Result(_)) => result.take().map_or(State::Over, State::Ended),
                 Some(Wish::Cancel | Wish::RunOn) => State::Over,
             };
             mem::replace(&mut *state, next)
         };
-        let (key, wish) = match old {
-            State::Running { key, wish, .. } => (Some(key), wish),
-            State::Posted(_, wish) | State::Starting(wish) => (None, wish),
-            State::New(_) | State::Ended(_) | State::Over => return None,
+        let (remains, wish) = match old {
+            State::Running { key, wish, .. } => (Remains { key: Some(key), unstarted: None }, wish),
+            State::Posted(source, wish) => (Remains { key: None, unstarted: Some(source) }, wish),
+            State::Starting(wish) => (Remains::default(), wish),
+            State::New(_) | State::Ended(_) | State::Over => return Remains::default(),
         };
         if let Wish::Result(waker) = wish {
             waker.wake();
         }
-        key
+        remains
     }
 }
 
@@ -386,10 +396,17 @@ impl Letter for Call {
         }
     }
 
-    fn refuse(envelope: Arc<Envelope<Self>>) {
-        let left_behind = envelope.letter.locals.handle().is_left_behind();
+    fn refuse(envelope: Arc<Envelope<Self>>, py: Option<Python<'_>>) {
+        let call = &envelope.letter;
+        let left_behind = call.locals.handle().is_left_behind();
         let error = || if left_behind { error::forked("the event loop") } else { error::event_loop_closed() };
-        envelope.letter.end(|| Err(error()));
+        // One that is detached was to run, and nobody else will say that it has not.
+        let awaited = matches!(call.state.lock().wish(), Some(Wish::Result(_) | Wish::Cancel));
+        let unstarted = call.end(|| Err(error())).unstarted;
+        if let (Some(py), Some(source), true) = (py, unstarted, awaited) {
+            // The awaiter has its error. There is nobody to tell of one that Python raises on top of it.
+            let _ = source.close(py);
+        }
     }
 }
 
@@ -413,14 +430,14 @@ impl Done {
             return;
         }
         let mut wanted = false;
-        let key = call.end(|| {
+        let remains = call.end(|| {
             wanted = true;
             result(task)
         });
         if !wanted {
             forget_what_ends_the_process(task);
         }
-        if let Some(key) = key {
+        if let Some(key) = remains.key {
             call.locals.handle().remove(key);
         }
     }

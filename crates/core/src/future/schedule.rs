@@ -184,11 +184,22 @@ pub(super) fn end_unstarted(awaitable: &Bound<'_, PyAny>) -> PyResult<()> {
     static IS_FUTURE: PyOnce<Py<PyAny>> = PyOnce::new();
 
     let py = awaitable.py();
-    if is_native_coroutine(awaitable)? {
-        // It has not been started, and is not to warn that nobody awaited it: somebody did.
-        awaitable.call_method0(intern!(py, "close"))?;
-    } else if IS_FUTURE.import(py, "asyncio", "isfuture")?.call1((awaitable,))?.is_truthy()? {
+    if !close_unstarted(awaitable)? && IS_FUTURE.import(py, "asyncio", "isfuture")?.call1((awaitable,))?.is_truthy()? {
         awaitable.call_method0(intern!(py, "cancel"))?;
     }
     Ok(())
+}
+
+/// Closes a coroutine that has not been started, and is not to warn that nobody awaited it: somebody did. False when
+/// the awaitable is something else.
+pub(super) fn close_unstarted(awaitable: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static IS_COROUTINE: PyOnce<Py<PyAny>> = PyOnce::new();
+
+    // Those of Rust and of Cython warn too.
+    let is_coroutine = is_native_coroutine(awaitable)?
+        || IS_COROUTINE.import(awaitable.py(), "asyncio", "iscoroutine")?.call1((awaitable,))?.is_truthy()?;
+    if is_coroutine {
+        awaitable.call_method0(intern!(awaitable.py(), "close"))?;
+    }
+    Ok(is_coroutine)
 }

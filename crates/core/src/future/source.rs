@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use super::schedule::{end_unstarted, is_awaitable};
+use super::schedule::{close_unstarted, end_unstarted, is_awaitable};
 use crate::{context, error, panic};
 
 /// A function that makes an awaitable.
@@ -32,6 +32,14 @@ impl Source {
         match self {
             Self::Object(awaitable) => end_unstarted(awaitable.bind(py)),
             Self::Function(make) => panic::catch(|| drop(make)).map_err(error::panicked),
+        }
+    }
+
+    /// Keeps an awaitable that the loop had no turn to start from warning that nobody awaited it.
+    pub(super) fn close(self, py: Python<'_>) -> PyResult<()> {
+        match self {
+            Self::Object(awaitable) => close_unstarted(awaitable.bind(py)).map(drop),
+            Self::Function(_) => self.end(py),
         }
     }
 }

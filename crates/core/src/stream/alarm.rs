@@ -97,7 +97,7 @@ impl Letter for Alarm {
     }
 
     /// The task will not run again, nor will anything else on this loop.
-    fn refuse(_: Arc<Envelope<Self>>) {}
+    fn refuse(_: Arc<Envelope<Self>>, _: Option<Python<'_>>) {}
 }
 
 impl Cancel for Envelope<Alarm> {
