@@ -102,6 +102,9 @@ impl Threads {
 impl Tokio {
     /// The runtime of a handle.
     ///
+    /// Call it in the process that has started the runtime, and keep the value: it remembers where the threads are, and
+    /// raises in a forked child, where a handle that is wrapped anew would wait for them without end.
+    ///
     /// The application owns it: when it is shut down, whoever awaits one of its futures gets an error that says so.
     /// A current-thread runtime must be driven by the application, for instance by a thread in its `block_on`.
     #[must_use]
