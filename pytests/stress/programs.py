@@ -8,7 +8,11 @@ with figures, which begin with `#`.
 import argparse
 import atexit
 import importlib
+import json
 import os
+import select
+import signal
+import sys
 import time
 
 _situations = {}
@@ -60,6 +64,8 @@ def main():
     parser.add_argument("situation", nargs="?", help="what to do; without it, all that can be done is listed")
     parser.add_argument("--module", default="bridge", help="the extension module")
     parser.add_argument("--event-loop", choices=["asyncio", "uvloop"], default="asyncio")
+    parser.add_argument("--forks", type=int, help="do it in so many forked processes, and report how each has ended")
+    parser.add_argument("--limit", type=float, default=60, help="how many seconds each of those may take")
     arguments = parser.parse_args()
     if arguments.situation is None:
         for name, each in situations(arguments.module).items():
@@ -67,6 +73,8 @@ def main():
         return
     chosen = _situations[arguments.situation]
     loops = importlib.import_module(arguments.event_loop)
+    if arguments.forks is not None and not is_forked(arguments.forks, arguments.limit):
+        return
     # The first that is registered is called last. A forked child has nothing to say.
     process = os.getpid()
     atexit.register(lambda: os.getpid() == process and print("end", flush=True))
@@ -74,6 +82,71 @@ def main():
         chosen.before_import()
     keep(Lingering())
     chosen.function(importlib.import_module(arguments.module), loops)
+
+
+def is_forked(count, limit):
+    """Forks processes, one after the other, each of which returns true here and goes on as if it had been started.
+
+    That leaves out most of what a start takes: imports, which are made by then. Of the module under test nothing is.
+    For each process a line of JSON is printed, with its exit status, a signal as a negative one, none if it hung; and
+    with what it has printed.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for _ in range(count):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.setsid()
+            os.dup2(write, 1)
+            os.dup2(write, 2)
+            os.close(read)
+            os.close(write)
+            return True
+        os.close(write)
+        try:
+            status, output = follow(child, read, limit)
+        finally:
+            end_session(child)
+            os.close(read)
+        print(json.dumps({"status": status, "output": output}), flush=True)
+    return False
+
+
+def follow(child, read, limit):
+    """Waits for a process to end, and gives its exit status and what it has printed."""
+    deadline = time.monotonic() + limit
+    output = b""
+    ended = os.pidfd_open(child)
+    try:
+        waiting = [read, ended]
+        while ended in waiting:
+            ready, _, _ = select.select(waiting, [], [], max(deadline - time.monotonic(), 0))
+            if read in ready:
+                printed = os.read(read, 65536)
+                output += printed
+                # Nobody who could print is left, though the process itself may take its time.
+                if not printed:
+                    waiting.remove(read)
+            elif ended in ready:
+                waiting.remove(ended)
+            elif not ready:
+                break
+    finally:
+        os.close(ended)
+    hangs = ended in waiting
+    if hangs:
+        end_session(child)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return None if hangs else status, output.decode(errors="replace")
+
+
+def end_session(child):
+    """Ends what a process has left behind."""
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def keep(*objects):

@@ -91,6 +91,10 @@ impl Runner {
         Self { timeout, ..self.clone() }
     }
 
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// From now on Ctrl-C, `SIGTERM` and `SIGHUP` end the child that runs, and with it the command.
     ///
     /// Children are not in the terminal's foreground group, so the terminal's Ctrl-C does not reach them by itself.

@@ -13,6 +13,8 @@ use crate::{error::Result, process::Runner, python::Python, report, workspace::W
 pub(crate) enum Stress {
     /// Processes that end while futures are under way.
     Exit(Options),
+    /// Rust programs with an interpreter in them, that end while futures are under way. They have no control.
+    Embedded(Options),
     /// Processes that fork.
     Fork(Options),
     /// Processes that run many event loops: figures of descriptors and memory.
@@ -28,7 +30,8 @@ pub(crate) enum Stress {
 /// How much of it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// How many processes of each situation [default: 1000 of exit, 200 of fork, 1 of loops].
+    /// How many processes of each situation [default: 1000 of exit and embedded, 200 of fork, 1 of
+    /// loops].
     #[arg(long)]
     runs: Option<usize>,
 
@@ -51,6 +54,13 @@ pub(crate) struct Options {
     /// How many processes run at the same time.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+
+    /// Fork the processes from one that has imported asyncio, in a fraction of the time that starting them takes.
+    ///
+    /// The extension module is imported by each. Everything else is as in a process that was started, but that it was
+    /// not.
+    #[arg(long)]
+    forked: bool,
 
     /// How many seconds a process may take before it counts as hanging.
     #[arg(long, value_name = "SECONDS")]
@@ -92,20 +102,31 @@ impl EventLoop {
 /// Which programs, and how many of each when nothing is said.
 struct Kind {
     name: &'static str,
-    script: &'static str,
+    program: Program,
     runs: usize,
     /// Seconds, far above what a run takes on a busy machine.
     limit: u64,
 }
 
-const EXIT: Kind = Kind { name: "exit", script: "pytests/stress/exit.py", runs: 1000, limit: 30 };
-const FORK: Kind = Kind { name: "fork", script: "pytests/stress/fork.py", runs: 200, limit: 60 };
-const LOOPS: Kind = Kind { name: "loops", script: "pytests/stress/loops.py", runs: 1, limit: 600 };
+/// What is run. Without an argument it lists its situations.
+#[derive(Clone, Copy, Debug)]
+enum Program {
+    /// A Python program, which is told which extension module to use.
+    Script(&'static str),
+    /// A Rust program of the tests' package, on tokio and asyncio.
+    Binary(&'static str),
+}
+
+const EXIT: Kind = Kind { name: "exit", program: Program::Script("pytests/stress/exit.py"), runs: 1000, limit: 30 };
+const EMBEDDED: Kind = Kind { name: "embedded", program: Program::Binary("embedded"), runs: 1000, limit: 30 };
+const FORK: Kind = Kind { name: "fork", program: Program::Script("pytests/stress/fork.py"), runs: 200, limit: 60 };
+const LOOPS: Kind = Kind { name: "loops", program: Program::Script("pytests/stress/loops.py"), runs: 1, limit: 600 };
 
 /// Runs what is asked for, and says whether all was well.
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, stress: &Stress) -> Result<bool> {
     let (kind, options) = match stress {
         Stress::Exit(options) => (EXIT, options),
+        Stress::Embedded(options) => (EMBEDDED, options),
         Stress::Fork(options) => (FORK, options),
         Stress::Loops(options) => (LOOPS, options),
         Stress::Asan(options) => {
@@ -114,8 +135,9 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, stres
         Stress::Tsan(options) => return sanitize::run(workspace, runner, python, sanitize::Sanitizer::Thread, options),
     };
     let rows = processes::run(workspace, runner, python, &kind, options)?;
-    let title =
-        format!("{}, Python {}, {}, {}", kind.name, python.version, options.runtime.name(), options.event_loop.name());
+    let (runtime, event_loop) = (options.runtime.name(), options.event_loop.name());
+    let forked = if options.forked { ", forked processes" } else { "" };
+    let title = format!("{}, Python {}, {runtime}, {event_loop}{forked}", kind.name, python.version);
     report::print(&table::of(&title, &rows));
     Ok(rows.iter().all(|row| row.ours.failures() == 0) && !rows.is_empty())
 }

@@ -49,7 +49,7 @@ impl Workspace {
     ///
     /// PyO3 is built for one interpreter, and built anew when `PYO3_PYTHON` changes.
     /// With a folder for each Python, going from one to another, or to a plain `cargo build`, builds nothing twice.
-    fn build(&self, python: &Python) -> PathBuf {
+    pub(crate) fn build(&self, python: &Python) -> PathBuf {
         self.target.join(format!("py{}", python.tag))
     }
 

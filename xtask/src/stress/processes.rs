@@ -2,6 +2,9 @@
 
 use std::{
     collections::VecDeque,
+    os::unix::process::ExitStatusExt as _,
+    path::PathBuf,
+    process::ExitStatus,
     sync::{Mutex, PoisonError},
     thread,
     time::Duration,
@@ -10,7 +13,7 @@ use std::{
 use xshell::{Cmd, Shell, cmd};
 
 use super::{
-    Kind, Options,
+    EventLoop, Kind, Options, Program, Runtime,
     table::{Failure, Tally},
 };
 use crate::{
@@ -64,7 +67,7 @@ impl Module {
     }
 }
 
-/// Builds the modules and runs every situation as often as it was asked for.
+/// Builds the programs and runs every situation as often as it was asked for.
 pub(super) fn run(
     workspace: &Workspace,
     runner: &Runner,
@@ -73,19 +76,39 @@ pub(super) fn run(
     options: &Options,
 ) -> Result<Vec<Row>> {
     let runs = options.runs.unwrap_or(kind.runs);
-    let control_runs = options.peer_runs.unwrap_or(runs.div_ceil(10));
+    let control_runs = match kind.program {
+        Program::Script(_) => options.peer_runs.unwrap_or(runs.div_ceil(10)),
+        Program::Binary(_) => 0,
+    };
     let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
-    let built: &[Module] = if control_runs > 0 { &[Module::Ours, Module::Control] } else { &[Module::Ours] };
-    for module in built {
-        let shell = workspace.shell_for_maturin(python, &venv)?;
-        let manifest = module.manifest();
-        runner
-            .run(cmd!(shell, "maturin develop --manifest-path {manifest}"), Output::Inherit)?
-            .expect("building the extension module")?;
-    }
-
-    let program = Program { kind, options, runner: runner.with_timeout(limit(kind, options)) };
     let shell = workspace.shell_in(python, &venv)?;
+    let launch = match kind.program {
+        Program::Script(script) => {
+            let built: &[Module] = if control_runs > 0 { &[Module::Ours, Module::Control] } else { &[Module::Ours] };
+            for module in built {
+                let shell = workspace.shell_for_maturin(python, &venv)?;
+                let manifest = module.manifest();
+                runner
+                    .run(cmd!(shell, "maturin develop --manifest-path {manifest}"), Output::Inherit)?
+                    .expect("building the extension module")?;
+            }
+            Launch::Script(script)
+        }
+        Program::Binary(name) => {
+            if (options.runtime, options.event_loop) != (Runtime::Tokio, EventLoop::Asyncio) {
+                return Err(Stop::Failed(format!("`{name}` is on tokio and asyncio only")));
+            }
+            if options.forked {
+                return Err(Stop::Failed(format!("`{name}` starts its processes: it imports nothing that takes long")));
+            }
+            runner
+                .run(cmd!(shell, "cargo build --package pyo3-await-pytests --bin {name}"), Output::Inherit)?
+                .expect("building the program")?;
+            Launch::Binary(workspace.build(python).join("debug").join(name))
+        }
+    };
+
+    let program = Processes { launch, options, runner: runner.with_timeout(limit(kind, options)) };
     let situations = program.situations(&shell, Module::Ours)?;
     let of_control = if control_runs > 0 { program.situations(&shell, Module::Control)? } else { Vec::new() };
     if let Some(name) = options.situation.iter().find(|name| !situations.iter().any(|known| known.name == **name)) {
@@ -132,19 +155,30 @@ fn interleaved(runs: usize, control_runs: usize) -> VecDeque<Module> {
     (0..all).map(|index| if of_control(index) { Module::Control } else { Module::Ours }).collect()
 }
 
-struct Program<'a> {
-    kind: &'a Kind,
+/// What a process runs.
+enum Launch {
+    Script(&'static str),
+    Binary(PathBuf),
+}
+
+struct Processes<'a> {
+    launch: Launch,
     options: &'a Options,
     runner: Runner,
 }
 
-impl Program<'_> {
+impl Processes<'_> {
     /// The command that lists the situations, or with one more argument is in one of them.
     fn command<'s>(&self, shell: &'s Shell, module: Module) -> Cmd<'s> {
-        let (script, module, event_loop) = (self.kind.script, module.name(), self.options.event_loop.name());
-        // A fork of a process with threads is what is tried here: there is no need to be warned of it.
-        cmd!(shell, "python -W ignore::DeprecationWarning {script} --module {module} --event-loop {event_loop}")
-            .env("BRIDGE_RUNTIME", self.options.runtime.name())
+        let (module, event_loop) = (module.name(), self.options.event_loop.name());
+        match &self.launch {
+            // A fork of a process with threads is what is tried here: there is no need to be warned of it.
+            Launch::Script(script) => {
+                cmd!(shell, "python -W ignore::DeprecationWarning {script} --module {module} --event-loop {event_loop}")
+                    .env("BRIDGE_RUNTIME", self.options.runtime.name())
+            }
+            Launch::Binary(program) => cmd!(shell, "{program}"),
+        }
     }
 
     fn situations(&self, shell: &Shell, module: Module) -> Result<Vec<Situation>> {
@@ -160,30 +194,78 @@ impl Program<'_> {
         work: &Mutex<VecDeque<Module>>,
         tallies: &Mutex<(Tally, Option<Tally>)>,
     ) -> Result<()> {
-        while let Some(module) = { work.lock().unwrap_or_else(PoisonError::into_inner).pop_front() } {
-            let command = self.command(shell, module).arg(&situation.name);
-            let finished = self.runner.run(command, Output::CaptureBoth)?;
-            if let Ending::Error(error) = &finished.ending {
-                return Err(Stop::Failed(format!("{}: cannot be run: {error}", situation.name)));
-            }
-            let failure = judge(&finished, situation.status);
+        let batch = if self.options.forked { FORKED_AT_ONCE } else { 1 };
+        while let Some((module, count)) = { next(&mut work.lock().unwrap_or_else(PoisonError::into_inner), batch) } {
+            let finished = if self.options.forked {
+                self.forked(shell, situation, module, count)?
+            } else {
+                let command = self.command(shell, module).arg(&situation.name);
+                vec![self.runner.run(command, Output::CaptureBoth)?]
+            };
             let mut tallies = tallies.lock().unwrap_or_else(PoisonError::into_inner);
             let (ours, control) = &mut *tallies;
             let tally = match module {
                 Module::Ours => ours,
                 Module::Control => control.get_or_insert_default(),
             };
-            tally.count(failure);
-            match failure {
-                None => tally.figures = figures(&finished.output),
-                Some(_) if tally.example.is_none() => {
-                    tally.example = Some(format!("{}\n{}", finished.ending, finished.output));
+            for finished in finished {
+                if let Ending::Error(error) = &finished.ending {
+                    return Err(Stop::Failed(format!("{}: cannot be run: {error}", situation.name)));
                 }
-                Some(_) => {}
+                let failure = judge(&finished, situation.status);
+                tally.count(failure);
+                match failure {
+                    None => tally.figures = figures(&finished.output),
+                    Some(_) if tally.example.is_none() => {
+                        tally.example = Some(format!("{}\n{}", finished.ending, finished.output));
+                    }
+                    Some(_) => {}
+                }
             }
         }
         Ok(())
     }
+
+    /// Has one process fork some that are in the situation.
+    fn forked(&self, shell: &Shell, situation: &Situation, module: Module, count: usize) -> Result<Vec<Finished>> {
+        let limit = self.runner.timeout();
+        let (seconds, forks) = (limit.as_secs().to_string(), count.to_string());
+        let command = self.command(shell, module).args([&situation.name, "--forks", &forks, "--limit", &seconds]);
+        let runner = self.runner.with_timeout(limit * (u32::try_from(count).unwrap_or(u32::MAX) + 1));
+        let reported = runner.run(command, Output::Capture)?.expect("forking processes")?;
+        let finished: Option<Vec<_>> = reported.lines().map(|line| of_report(line, limit)).collect();
+        finished
+            .filter(|finished| finished.len() == count)
+            .ok_or_else(|| Stop::Failed(format!("this does not report {count} processes: {reported}")))
+    }
+}
+
+/// How many processes are forked by one that was started.
+const FORKED_AT_ONCE: usize = 25;
+
+/// Takes the next process to run, and with it those that follow and are alike, `most` at the most.
+fn next(work: &mut VecDeque<Module>, most: usize) -> Option<(Module, usize)> {
+    let module = work.pop_front()?;
+    let alike = work.iter().take(most.saturating_sub(1)).take_while(|&&other| other == module).count();
+    work.drain(..alike);
+    Some((module, 1 + alike))
+}
+
+/// Reads how a forked process has ended.
+fn of_report(line: &str, limit: Duration) -> Option<Finished> {
+    #[derive(serde::Deserialize)]
+    struct Reported {
+        status: Option<i32>,
+        output: String,
+    }
+
+    let Reported { status, output } = serde_json::from_str(line).ok()?;
+    let ending = match status {
+        None => Ending::TimedOut(limit),
+        // The system's own notation: an exit code in the second byte, a signal in the first.
+        Some(status) => Ending::Status(ExitStatus::from_raw(if status < 0 { -status } else { status << 8 })),
+    };
+    Some(Finished { ending, output })
 }
 
 /// Reads a list of situations, one on each line.
@@ -220,8 +302,6 @@ fn figures(output: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::process::ExitStatusExt as _, process::ExitStatus};
-
     use super::*;
 
     fn finished(status: i32, output: &str) -> Finished {
@@ -251,6 +331,27 @@ mod tests {
         assert_eq!(interleaved(4, 2), [Ours, Ours, Control, Ours, Ours, Control]);
         assert_eq!(interleaved(2, 0), [Ours, Ours]);
         assert_eq!(interleaved(0, 0), []);
+    }
+
+    #[test]
+    fn those_that_are_alike_are_taken_together() {
+        use Module::{Control, Ours};
+        let mut work = VecDeque::from([Ours, Ours, Ours, Control, Ours]);
+        let taken: Vec<_> = std::iter::from_fn(|| next(&mut work, 2)).collect();
+        assert_eq!(taken, [(Ours, 2), (Ours, 1), (Control, 1), (Ours, 1)]);
+    }
+
+    #[test]
+    fn a_forked_process_is_judged_as_one_that_was_started() {
+        const LIMIT: Duration = Duration::from_secs(1);
+        let judged = |line, status| of_report(line, LIMIT).map(|finished| judge(&finished, status));
+        assert_eq!(judged(r#"{"status": 0, "output": "end\n"}"#, 0), Some(None));
+        assert_eq!(judged(r#"{"status": 3, "output": "end\n"}"#, 3), Some(None));
+        assert_eq!(judged(r#"{"status": 3, "output": "end\n"}"#, 0), Some(Some(Failure::Status)));
+        assert_eq!(judged(r#"{"status": -11, "output": "end\n"}"#, 0), Some(Some(Failure::Signal)));
+        assert_eq!(judged(r#"{"status": null, "output": "end\n"}"#, 0), Some(Some(Failure::Hang)));
+        assert_eq!(judged(r#"{"status": 0, "output": "late"}"#, 0), Some(Some(Failure::Output)));
+        assert_eq!(judged("end", 0), None);
     }
 
     #[test]

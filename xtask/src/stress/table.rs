@@ -52,8 +52,11 @@ impl Tally {
 pub(super) fn of(title: &str, rows: &[Row]) -> String {
     const HEAD: &str = "  runs  signal  status  hang  output";
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or_default().max("situation".len());
-    let mut text = format!("\n{title}; on the right the control, pyo3-async-runtimes\n\n");
-    put(&mut text, format_args!("{:width$}{HEAD} | {}\n", "situation", HEAD.trim_start()));
+    let has_control = rows.iter().any(|row| row.control.is_some());
+    let of_control = if has_control { "; on the right the control, pyo3-async-runtimes" } else { "" };
+    let mut text = format!("\n{title}{of_control}\n\n");
+    let right = if has_control { HEAD.trim_start() } else { "" };
+    put(&mut text, format_args!("{}\n", format!("{:width$}{HEAD} | {right}", "situation").trim_end()));
     let (mut sum, mut control) = (Tally::default(), Tally::default());
     for row in rows {
         put(&mut text, format_args!("{:width$}{}\n", row.name, cells(&row.ours, row.control.as_ref())));
@@ -106,6 +109,21 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_control_nothing_is_said_of_it() {
+        let rows = [Row { name: "pending".to_owned(), ours: Tally { runs: 3, ..Tally::default() }, control: None }];
+        let expected = "
+embedded
+
+situation  runs  signal  status  hang  output |
+pending       3       0       0     0       0 |
+all           3       0       0     0       0 |
+
+3 passed, 0 failed
+";
+        assert_eq!(of("embedded", &rows), expected);
+    }
 
     #[test]
     fn every_kind_of_failure_has_its_column_and_the_counts_come_last() {
