@@ -75,7 +75,7 @@ fn run(arguments: Arguments) -> Result<bool, Stop> {
     report::progress(&format!("python: {} at {}", python.version, python.executable.display()));
     match arguments.command {
         Command::Demo => demo::run(&workspace, &runner, &python),
-        Command::Test(options) => test::run(&workspace, &runner, &python, &options),
+        Command::Test(options) => test::run(&workspace, &runner, python, &options),
         Command::Stress(stress) => stress::run(&workspace, &runner, &python, &stress),
         Command::Check => check::run(&workspace, &runner, &python),
         Command::Bench(options) => bench::run(&workspace, &runner, &python, &options),

@@ -1,8 +1,11 @@
 //! Finds the Python that everything is built for, and says what is missing when it will not do.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
+    env,
     ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,6 +15,7 @@ use xshell::{Shell, cmd};
 use crate::{
     error::{Result, Stop},
     process::{Ending, Output, Runner},
+    report,
 };
 
 /// The oldest version that the bridge supports.
@@ -25,7 +29,7 @@ const INSTALL: &str = "install one (Debian: `apt install python3 python3-venv li
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An interpreter that the workspace can be built for and run with.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Python {
     /// The interpreter itself, also when a venv's was named.
     pub(crate) executable: PathBuf,
@@ -58,6 +62,60 @@ pub(crate) fn find(runner: &Runner, choice: Option<&OsStr>) -> Result<Python> {
         }));
     }
     judge(&name, &finished.output).map_err(Stop::Failed)
+}
+
+/// `chosen`, and of each other version that can be found the newest that will do: the oldest version first.
+///
+/// # Errors
+///
+/// Only a signal that ends the whole command: what will not do is passed over, and named.
+pub(crate) fn find_all(runner: &Runner, chosen: Python) -> Result<Vec<Python>> {
+    let mut found = vec![chosen];
+    for candidate in candidates() {
+        match find(runner, Some(candidate.as_os_str())) {
+            Ok(python) => found.push(python),
+            Err(Stop::Failed(reason)) => report::progress(&format!("passed over: {reason}")),
+            Err(stop) => return Err(stop),
+        }
+    }
+    Ok(one_of_each(found))
+}
+
+/// Those on `PATH` by the names that installations of several versions give them, and those that pyenv has built.
+fn candidates() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut found = Vec::new();
+    for folder in env::split_paths(&path) {
+        for minor in OLDEST.1..OLDEST.1 + 20 {
+            for suffix in ["", "t"] {
+                found.push(folder.join(format!("python{}.{minor}{suffix}", OLDEST.0)));
+            }
+        }
+    }
+    let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv"));
+    let pyenv = env::var_os("PYENV_ROOT").map(PathBuf::from).or_else(home);
+    // pyenv's names on `PATH` are scripts, which refuse what is not chosen at the moment.
+    found.retain(|candidate| candidate.exists() && !pyenv.as_ref().is_some_and(|pyenv| candidate.starts_with(pyenv)));
+    let versions = pyenv.and_then(|pyenv| fs::read_dir(pyenv.join("versions")).ok());
+    let versions = versions.into_iter().flatten().flatten().map(|version| version.path().join("bin/python3"));
+    found.extend(versions.filter(|candidate| candidate.exists()));
+    found
+}
+
+/// The first, and of each other version the newest: builds for two of the same would undo each other.
+fn one_of_each(mut found: Vec<Python>) -> Vec<Python> {
+    let chosen = found.remove(0);
+    let order = |python: &Python| python.version.split('.').map(|part| part.parse().unwrap_or(0)).collect::<Vec<u32>>();
+    found.retain(|python| python.tag != chosen.tag);
+    found.sort_by_key(|python| Reverse(order(python)));
+    let mut kept = vec![chosen];
+    for python in found {
+        if !kept.iter().any(|other| other.tag == python.tag) {
+            kept.push(python);
+        }
+    }
+    kept.sort_by_key(order);
+    kept
 }
 
 /// What an interpreter is asked.
@@ -217,6 +275,26 @@ mod tests {
             has_venv: true,
         };
         assert_eq!(python, expected);
+    }
+
+    #[test]
+    fn of_each_version_there_is_one_and_the_chosen_one_stays() {
+        let python = |version: &str, free_threaded| {
+            judge("python3", &answer(&[("version", version), ("free_threaded", free_threaded)])).unwrap()
+        };
+        let found = ["3.12.1", "3.9.9", "3.12.7", "3.10.2", "3.10.13"].map(|version| Python {
+            version: version.to_owned(),
+            tag: version.rsplit_once('.').unwrap().0.to_owned(),
+            ..python("3.12.1", "False")
+        });
+        let mut found = found.to_vec();
+        found.push(python("3.13.0", "True"));
+        found.push(python("3.13.0", "False"));
+        let kept = one_of_each(found);
+        let kept: Vec<_> = kept.iter().map(|python| (&*python.tag, &*python.version)).collect();
+        let expected =
+            [("3.9", "3.9.9"), ("3.10", "3.10.13"), ("3.12", "3.12.1"), ("3.13t", "3.13.0"), ("3.13", "3.13.0")];
+        assert_eq!(kept, expected);
     }
 
     #[test]

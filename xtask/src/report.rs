@@ -38,7 +38,7 @@ impl Outcome {
 /// The steps of a command, each of which runs whatever came of those before.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    steps: Vec<(&'static str, Outcome, Duration)>,
+    steps: Vec<(String, Outcome, Duration)>,
 }
 
 impl Report {
@@ -47,11 +47,11 @@ impl Report {
     /// # Errors
     ///
     /// What `step` returns as an error, which ends the whole command.
-    pub(crate) fn step(&mut self, name: &'static str, step: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+    pub(crate) fn step(&mut self, name: &str, step: impl FnOnce() -> Result<Outcome>) -> Result<()> {
         progress(&format!("\n==> {name}"));
         let started = Instant::now();
         let outcome = step()?;
-        self.steps.push((name, outcome, started.elapsed()));
+        self.steps.push((name.to_owned(), outcome, started.elapsed()));
         Ok(())
     }
 
@@ -114,7 +114,8 @@ mod tests {
     }
 
     fn report(steps: Vec<(&'static str, Outcome)>) -> Report {
-        let steps = steps.into_iter().map(|(name, outcome)| (name, outcome, Duration::from_millis(1250))).collect();
+        let steps =
+            steps.into_iter().map(|(name, outcome)| (name.to_owned(), outcome, Duration::from_millis(1250))).collect();
         Report { steps }
     }
 

@@ -9,8 +9,8 @@ use crate::{
     counts::Counts,
     error::Result,
     process::{Ending, Finished, Output, Runner},
-    python::Python,
-    report::{Outcome, Report},
+    python::{self, Python},
+    report::{self, Outcome, Report},
     venv::{self, Venv},
     workspace::Workspace,
 };
@@ -29,6 +29,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     runtime: Option<String>,
 
+    /// The Python-driven tests only, with their extension module built for the stable ABI.
+    #[arg(long)]
+    abi3: bool,
+
+    /// Once with each Python that can be found and will do: those on PATH by names such as python3.12, and pyenv's.
+    #[arg(long)]
+    each_python: bool,
+
     /// Tests with this in their name only.
     filter: Option<String>,
 
@@ -44,7 +52,31 @@ enum EventLoop {
 }
 
 /// Runs the tests, and says whether all passed.
-pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options) -> Result<bool> {
+pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: Python, options: &Options) -> Result<bool> {
+    let mut report = Report::default();
+    if options.each_python {
+        for python in python::find_all(runner, python)? {
+            report::progress(&format!("\npython: {} at {}", python.version, python.executable.display()));
+            test(workspace, runner, &python, options, &format!("{} ", python.tag), &mut report)?;
+        }
+    } else {
+        test(workspace, runner, &python, options, "", &mut report)?;
+    }
+    if report.counts().total() == 0 {
+        report.step("all tests", || Ok(Outcome::of(vec!["no test has that in its name".to_owned()])))?;
+    }
+    Ok(report.close())
+}
+
+/// Runs the tests with one Python; what `report` calls them begins with `prefix`.
+fn test(
+    workspace: &Workspace,
+    runner: &Runner,
+    python: &Python,
+    options: &Options,
+    prefix: &str,
+    report: &mut Report,
+) -> Result<()> {
     let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
     let shell = workspace.shell_in(python, &venv)?;
     let filtered = options.filter.is_some() || !options.extra.is_empty();
@@ -53,23 +85,23 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, optio
         Ok(judge(&finished, Counts::of_libtest(&finished.output), filtered))
     };
 
-    let mut report = Report::default();
-    report.step("unit tests", || {
+    if options.abi3 {
+        return report.step(&format!("{prefix}python tests, stable ABI"), || {
+            python_tests(workspace, runner, python, &venv, options)
+        });
+    }
+    report.step(&format!("{prefix}unit tests"), || {
         libtest(cmd!(shell, "cargo test --workspace --exclude pyo3-await-pytests --no-fail-fast --tests"))
     })?;
-    report.step("doc tests", || {
+    report.step(&format!("{prefix}doc tests"), || {
         libtest(cmd!(shell, "cargo test --workspace --exclude pyo3-await-pytests --no-fail-fast --doc"))
     })?;
-    report.step("rust integration tests", || {
+    report.step(&format!("{prefix}rust integration tests"), || {
         let only = options.integration_tests().map(|pattern| ["--test".to_owned(), pattern]);
         let only = only.iter().flatten();
         libtest(cmd!(shell, "cargo test --package pyo3-await-pytests --no-fail-fast {only...}"))
     })?;
-    report.step("python tests", || python_tests(workspace, runner, python, &venv, options))?;
-    if report.counts().total() == 0 {
-        report.step("all tests", || Ok(Outcome::of(vec!["no test has that in its name".to_owned()])))?;
-    }
-    Ok(report.close())
+    report.step(&format!("{prefix}python tests"), || python_tests(workspace, runner, python, &venv, options))
 }
 
 /// Builds the extension module into the venv, and runs what Python drives.
@@ -82,11 +114,19 @@ fn python_tests(
 ) -> Result<Outcome> {
     let manifest = "pytests/extension/Cargo.toml";
     let shell = workspace.shell_for_maturin(python, venv)?;
-    let built = runner.run(cmd!(shell, "maturin develop --manifest-path {manifest}"), Output::Inherit)?;
+    let features = if options.abi3 { &["--features", "pyo3/abi3-py310"][..] } else { &[] };
+    let built = runner.run(cmd!(shell, "maturin develop --manifest-path {manifest} {features...}"), Output::Inherit)?;
     if !built.success() {
         return Ok(Outcome::of(vec![format!("building the extension module: {}", built.ending)]));
     }
     let shell = workspace.shell_in(python, venv)?;
+    // What is imported says itself what it was built for: there may be another, which comes before it.
+    let expected = if options.abi3 { "True" } else { "False" };
+    let imported = runner.run(cmd!(shell, "python -c 'import bridge; print(bridge.STABLE_ABI)'"), Output::Capture)?;
+    if imported.output.trim() != expected {
+        let answer = imported.output.trim();
+        return Ok(Outcome::of(vec![format!("the extension module's STABLE_ABI is {answer}, not {expected}")]));
+    }
     let filter = options.filter.iter().flat_map(|filter| ["-k", filter]);
     let event_loop = options.event_loop.iter().flat_map(|event_loop| ["--event-loop", event_loop.name()]);
     let finished =

@@ -17,6 +17,8 @@ use pyo3_await_tokio::{RuntimeExt, RustPanic, current_runtime};
 
 #[pymodule]
 fn bridge(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // Whether it was built for the stable ABI, which lacks some of what the bridge uses where it is there.
+    module.add("STABLE_ABI", cfg!(Py_LIMITED_API))?;
     module.add("RustPanic", module.py().get_type::<RustPanic>())?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<runtime::Runtime>()?;
