@@ -8,10 +8,11 @@
 mod arguments;
 mod members;
 mod slots;
+mod stop_iteration;
 
 use std::ffi::{CStr, c_int, c_void};
 
-use pyo3::{PyTypeInfo, exceptions::PyStopIteration, ffi, prelude::*, types::PyType};
+use pyo3::{PyTypeInfo, ffi, prelude::*, types::PyType};
 
 use crate::once::PyOnce;
 
@@ -19,6 +20,7 @@ pub(crate) use self::{
     arguments::{Arguments, thrown},
     members::Members,
     slots::{PendingException, Protocol},
+    stop_iteration::stop_iteration,
 };
 
 /// A Rust type whose values are the contents of Python objects.
@@ -72,12 +74,27 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
 pub(crate) trait Awaitable: Class {
     /// Resumes the object, as an iterator that is awaited.
     fn send<'py>(this: &Bound<'py, Object<Self>>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>>;
+
+    /// What the object returns, if that is at hand; else it is resumed by `send`.
+    ///
+    /// To resume an object calls for precautions, since it runs other people's code: a panic is caught, PyO3 and the
+    /// gate at the end of the interpreter are told of the thread. They cost more than to return what is there already.
+    /// So this is called without: it must not panic nor call into Python, and must drop no `Py` (a `Bound` may be
+    /// dropped: a deallocation takes its own precautions).
+    fn at_hand<'py>(_: &Bound<'py, Object<Self>>) -> Option<Bound<'py, PyAny>> {
+        None
+    }
 }
 
 /// A class for `async for`: see [`Protocol::async_iterator`].
 pub(crate) trait AsyncIterate: Class {
     /// The awaitable for the next item.
     fn next<'py>(this: &Bound<'py, Object<Self>>) -> PyResult<Bound<'py, PyAny>>;
+
+    /// The same, if it is at hand: under the terms of [`Awaitable::at_hand`].
+    fn next_at_hand<'py>(_: &Bound<'py, Object<Self>>) -> Option<Bound<'py, PyAny>> {
+        None
+    }
 }
 
 /// What an awaited object does next.
@@ -186,10 +203,4 @@ impl Visit {
             self.result.set(unsafe { (self.visit)(reference.as_ptr(), self.argument) });
         }
     }
-}
-
-/// The exception by which an iterator returns `value`.
-pub(crate) fn stop_iteration(value: Bound<'_, PyAny>) -> PyErr {
-    // The tuple keeps a value that is itself a tuple from being taken for the arguments.
-    PyStopIteration::new_err((value.unbind(),))
 }

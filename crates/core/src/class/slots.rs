@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{c_int, c_void},
-    mem::offset_of,
+    mem::{ManuallyDrop, offset_of},
     ptr,
 };
 
@@ -12,7 +12,9 @@ use pyo3::{
     types::{PyString, PyType},
 };
 
-use super::{AsyncIterate, Awaitable, Class, Get, Object, Sent, Visit, members::Tables, stop_iteration};
+use super::{
+    AsyncIterate, Awaitable, Class, Get, Object, Sent, Visit, members::Tables, stop_iteration::set_stop_iteration,
+};
 use crate::{error, lifecycle, panic};
 
 /// What the objects of a class are to Python's syntax.
@@ -236,6 +238,13 @@ unsafe extern "C" fn send<T: Awaitable>(
     value: *mut ffi::PyObject,
     result: *mut *mut ffi::PyObject,
 ) -> ffi::PySendResult {
+    // SAFETY: the place for the result is the caller's. Python resumes an instance of the class, attached.
+    unsafe {
+        if let Some(value) = at_hand(this, T::at_hand) {
+            result.write(value.into_ptr());
+            return ffi::PySendResult::PYGEN_RETURN;
+        }
+    }
     let body = |this: &Bound<'_, Object<T>>| {
         // SAFETY: the caller gives an object that it owns, and a place for the result.
         unsafe {
@@ -248,7 +257,7 @@ unsafe extern "C" fn send<T: Awaitable>(
             Ok(status)
         }
     };
-    // SAFETY: the place for the result is the caller's. Python resumes an instance of the class, attached.
+    // SAFETY: as above.
     unsafe {
         result.write(ptr::null_mut());
         enter(this, body, ffi::PySendResult::PYGEN_ERROR)
@@ -256,22 +265,50 @@ unsafe extern "C" fn send<T: Awaitable>(
 }
 
 unsafe extern "C" fn next<T: Awaitable>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
+    // SAFETY: Python resumes an instance of the class, attached.
+    if let Some(value) = unsafe { at_hand(this, T::at_hand) } {
+        let _pass = lifecycle::shelter(value.py());
+        set_stop_iteration(value);
+        return ptr::null_mut();
+    }
     let body = |this: &Bound<'_, Object<T>>| {
         let none = this.py().None();
         match T::send(this, none.bind(this.py()))? {
             Sent::Yield(object) => Ok(object.into_ptr()),
-            // An iterator that ends without an exception has returned `None`.
-            Sent::Return(object) if object.is_none() => Ok(ptr::null_mut()),
-            Sent::Return(object) => Err(stop_iteration(object)),
+            Sent::Return(object) => {
+                set_stop_iteration(object);
+                Ok(ptr::null_mut())
+            }
         }
     };
-    // SAFETY: Python resumes an instance of the class, attached.
+    // SAFETY: as above.
     unsafe { enter(this, body, ptr::null_mut()) }
 }
 
 unsafe extern "C" fn async_next<T: AsyncIterate>(this: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: Python iterates over an instance of the class, attached.
-    unsafe { enter(this, |this: &Bound<'_, Object<T>>| Ok(T::next(this)?.into_ptr()), ptr::null_mut()) }
+    unsafe {
+        if let Some(awaitable) = at_hand(this, T::next_at_hand) {
+            return awaitable.into_ptr();
+        }
+        enter(this, |this: &Bound<'_, Object<T>>| Ok(T::next(this)?.into_ptr()), ptr::null_mut())
+    }
+}
+
+/// Runs the Rust side of a slot without precautions.
+///
+/// # Safety
+///
+/// The thread is attached, and stays so during `'py`; `this` is an instance of `T`'s class.
+unsafe fn at_hand<'py, T: Class>(
+    this: *mut ffi::PyObject,
+    body: impl FnOnce(&Bound<'py, Object<T>>) -> Option<Bound<'py, PyAny>>,
+) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: the caller says so. The caller of the slot has a reference.
+    let this = unsafe {
+        ManuallyDrop::new(Bound::from_owned_ptr(Python::assume_attached(), this).cast_into_unchecked::<Object<T>>())
+    };
+    body(&this)
 }
 
 /// An exception that was pending, put back at the end of the scope.
