@@ -240,6 +240,161 @@ async fn a_conversion_that_fails_is_raised_and_is_the_end() -> PyResult<()> {
     Ok(())
 }
 
+/// An item whose conversion fails, if it is the one.
+struct Sometimes(usize);
+
+impl Sometimes {
+    const FAILS: usize = 20;
+}
+
+impl<'py> IntoPyObject<'py> for Sometimes {
+    type Target = PyInt;
+    type Output = Bound<'py, PyInt>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        match self.0 {
+            Self::FAILS => Err(PyTypeError::new_err("the conversion failed")),
+            number => Ok(number.into_pyobject(py)?),
+        }
+    }
+}
+
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn a_conversion_that_fails_comes_after_the_items_before_it() -> PyResult<()> {
+    let code = Code::new(COLLECT)?;
+    for place in Place::ALL {
+        let make = place.maker(stream::iter((0..100).map(Sometimes).map(Ok)))?;
+        let outcome = code.future("collect_until_error", (make,))?.await?;
+        Python::attach(|py| {
+            let (items, error, end): (Vec<usize>, Bound<'_, PyAny>, String) = outcome.extract(py)?;
+            assert!(items.into_iter().eq(0..Sometimes::FAILS), "{place:?}");
+            assert!(error.to_string().contains("the conversion failed"), "{place:?}: {error}");
+            assert_eq!(end, "the end", "{place:?}");
+            PyResult::Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// However the awaitable is stepped, and whether the item is at hand then or not.
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn items_that_look_like_arguments_or_exceptions_come_as_they_are() -> PyResult<()> {
+    let code = Code::new(
+        c"
+import types
+
+@types.coroutine
+def by_next(awaitable):
+    while True:
+        try:
+            yielded = awaitable.__next__()
+        except StopIteration as stop:
+            return stop.value
+        yield yielded
+
+@types.coroutine
+def by_send(awaitable):
+    while True:
+        try:
+            yielded = awaitable.send(None)
+        except StopIteration as stop:
+            return stop.value
+        yield yielded
+
+error = ValueError('raised')
+items = [1, (), (1,), (1, 2), ((),), error, StopIteration(5), StopAsyncIteration(), (error,), ValueError, 'text'] * 5
+
+async def check(make, way):
+    iterator, found = make(list(items)), []
+    for _ in items:
+        awaitable = iterator.__anext__()
+        found.append(await (way(awaitable) if way else awaitable))
+    assert [item async for item in iterator] == []
+    assert len(found) == len(items)
+    assert all(one is other for one, other in zip(found, items)), found
+
+async def check_all(make):
+    for way in None, by_next, by_send:
+        await check(make, way)
+    assert [item async for item in make(items)] == items
+",
+    )?;
+    for place in Place::ALL {
+        let make = function(move |py, arguments| {
+            let items: Vec<Py<PyAny>> = arguments.get_item(0)?.extract()?;
+            place.convert(py, stream::iter(items.into_iter().map(Ok))).map(Bound::unbind)
+        })?;
+        code.future("check_all", (make,))?.await?;
+    }
+    Ok(())
+}
+
+/// Several are taken at a time, and are Python objects then, before they are asked for.
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn items_that_nobody_asks_for_are_released() -> PyResult<()> {
+    let code = Code::new(
+        c"
+import gc, weakref
+
+class Item:
+    pass
+
+async def leave(make, feed, fed, end):
+    item, iterator = Item(), make()
+    feed(item, 1)
+    await anext(iterator)
+    feed(item, 7)
+    while fed.get() < 8:
+        await asyncio.sleep(0)
+    await anext(iterator)
+    # What is at hand refers to the iterator.
+    item.iterator = iterator
+    left, item = weakref.ref(item), None
+    assert left() is not None
+    if end == 'aclose':
+        left().iterator = None
+        await iterator.aclose()
+    elif end == 'drop':
+        left().iterator = iterator = None
+    else:
+        iterator = None
+        assert left() is not None
+        gc.collect()
+    return left() is None
+",
+    )?;
+    for end in ["aclose", "drop", "collect"] {
+        let (sender, mut receiver) = mpsc::unbounded::<Py<PyAny>>();
+        let fed = Counter::new();
+        let signal = fed.clone();
+        // An item is counted by a poll that comes after it, when it is in the buffer.
+        let (mut given, mut counted) = (0, 0);
+        let items = stream::poll_fn(move |cx| {
+            let item = receiver.poll_next_unpin(cx);
+            if item.is_ready() {
+                given += 1;
+            } else {
+                (counted..given).for_each(|_| signal.add());
+                counted = given;
+            }
+            item.map(|item| item.map(Ok))
+        });
+        let make = Place::Runtime.maker(items)?;
+        let feed = function(move |_, arguments| {
+            let (item, count): (Py<PyAny>, usize) = arguments.extract()?;
+            for _ in 0..count {
+                let item = item.clone_ref(arguments.py());
+                sender.unbounded_send(item).map_err(|_| PyRuntimeError::new_err("nobody receives"))?;
+            }
+            Ok(())
+        })?;
+        let released = code.future("leave", (make, feed, fed, end))?.await?;
+        assert!(Python::attach(|py| released.extract::<bool>(py))?, "{end}");
+    }
+    Ok(())
+}
+
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn nothing_happens_before_the_first_item_is_asked_for() -> PyResult<()> {
     let code = Code::new(

@@ -4,6 +4,7 @@
 
 use std::{
     cell::UnsafeCell,
+    collections::VecDeque,
     mem::ManuallyDrop,
     pin::Pin,
     sync::{
@@ -49,16 +50,25 @@ where
 {
     Arc::new(Local {
         runtime,
-        thread: thread::current().id(),
+        thread: this_thread(),
         touched: AtomicBool::new(false),
         stream: UnsafeCell::new(ManuallyDrop::new(Some(Box::pin(stream)))),
     })
 }
 
+/// The calling thread, without a reference to it being counted.
+fn this_thread() -> ThreadId {
+    thread_local! {
+        static ID: ThreadId = thread::current().id();
+    }
+    // While the thread ends there may be no thread-locals left.
+    ID.try_with(|id| *id).unwrap_or_else(|_| thread::current().id())
+}
+
 impl<R: Runtime, S> Local<R, S> {
     /// Calls `f` with the stream, if this is its thread and nothing up the stack has it, and catches a panic.
     fn with_stream<T>(&self, f: impl FnOnce(&mut Option<Pin<Box<S>>>) -> T) -> Option<Result<T, Panic>> {
-        if self.thread != thread::current().id() || self.touched.swap(true, Ordering::Relaxed) {
+        if self.thread != this_thread() || self.touched.swap(true, Ordering::Relaxed) {
             return None;
         }
         // SAFETY: this is the stream's thread, and `touched` says that no other frame of it is here.
@@ -79,7 +89,13 @@ where
     S: Stream<Item = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py> + 'static,
 {
-    fn poll_next<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<Option<PyResult<Bound<'py, PyAny>>>> {
+    /// It is not ahead of its consumer: there is never more than one item.
+    fn poll_next<'py>(
+        &self,
+        py: Python<'py>,
+        cx: &mut Context<'_>,
+        _: &mut VecDeque<Py<PyAny>>,
+    ) -> Poll<Option<PyResult<Bound<'py, PyAny>>>> {
         let _pass = match lifecycle::admit(py) {
             Ok(pass) => pass,
             Err(error) => return Poll::Ready(Some(Err(error))),

@@ -3,9 +3,11 @@
 mod into_python;
 mod spawned;
 mod local;
+mod step;
 mod polled;
 mod alarm;
 mod buffer;
+mod spin_lock;
 mod into_rust;
 mod pump;
 mod protocol;

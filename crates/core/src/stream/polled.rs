@@ -15,12 +15,14 @@ use std::{
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyType};
 
-use super::alarm::{Alarm, Waiting};
+use super::{
+    alarm::{Alarm, Waiting},
+    spin_lock::SpinLock,
+};
 use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     once::PyOnce,
-    sync::Lock,
     task::Path,
 };
 
@@ -38,6 +40,16 @@ pub(super) trait Operation: Send + Sized + 'static {
     /// The full path of the Rust function or type that it is about.
     fn path(&self) -> Path;
 
+    /// The result, if it is there, and nobody's code has a part in it: see [`Awaitable::at_hand`].
+    ///
+    /// Asked for before the first poll. The operation is over by it, and `awaitable` has no more use for it.
+    fn at_hand<'py>(&self, _awaitable: &Bound<'py, Object<Polled<Self>>>) -> Option<Bound<'py, PyAny>> {
+        None
+    }
+
+    /// Drops it after that, on a thread of which PyO3 need not know that it is attached.
+    fn let_go(self, _: Python<'_>) {}
+
     /// Goes on, on the event loop's thread. Not called again after it was ready.
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
 
@@ -49,7 +61,7 @@ pub(super) trait Operation: Send + Sized + 'static {
 }
 
 /// The contents of the Python object. A step takes the stage out, so that there is one at a time.
-pub(super) struct Polled<O>(Lock<Stage<O>>);
+pub(super) struct Polled<O>(SpinLock<Stage<O>>);
 
 enum Stage<O> {
     /// Not awaited yet: nothing has happened.
@@ -62,21 +74,16 @@ enum Stage<O> {
 
 /// An awaitable for an operation.
 pub(super) fn new<O: Operation>(py: Python<'_>, operation: O) -> PyResult<Bound<'_, PyAny>> {
-    Ok(class::new(py, Polled(Lock::new(Stage::New(operation))))?.into_any())
+    Ok(class::new(py, Polled(SpinLock::new(Stage::New(operation))))?.into_any())
 }
 
 /// Makes an awaitable that is over stand for another operation, if nobody but the caller has a reference to it.
 pub(super) fn renew<'py, O: Operation>(
     mut awaitable: Bound<'py, Object<Polled<O>>>,
-    operation: O,
-) -> Result<Bound<'py, PyAny>, O> {
-    match class::get_mut(&mut awaitable) {
-        Some(polled) => {
-            *polled.0.get_mut() = Stage::New(operation);
-            Ok(awaitable.into_any())
-        }
-        None => Err(operation),
-    }
+    operation: impl FnOnce() -> O,
+) -> Option<Bound<'py, PyAny>> {
+    *class::get_mut(&mut awaitable)?.0.get_mut() = Stage::New(operation());
+    Some(awaitable.into_any())
 }
 
 impl<O: Operation> Polled<O> {
@@ -126,6 +133,18 @@ impl<O: Operation> Polled<O> {
 impl<O: Operation> Awaitable for Polled<O> {
     fn send<'py>(this: &Bound<'py, Object<Self>>, _: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
         Self::resume(this)
+    }
+
+    fn at_hand<'py>(this: &Bound<'py, Object<Self>>) -> Option<Bound<'py, PyAny>> {
+        let mut stage = this.get().0.lock();
+        let Stage::New(operation) = &*stage else { return None };
+        let result = operation.at_hand(this)?;
+        let over = mem::replace(&mut *stage, Stage::Over);
+        drop(stage);
+        if let Stage::New(operation) = over {
+            operation.let_go(this.py());
+        }
+        Some(result)
     }
 }
 

@@ -33,6 +33,9 @@ use crate::{
 /// How many items one poll of the driver may take from a stream that is always ready.
 const ROUNDS: usize = 256;
 
+/// How many items are converted at a time.
+const CONVERTED: usize = 16;
+
 /// A stream, before and after it is given to its runtime.
 struct Spawned<R: Runtime, S, T> {
     runtime: R,
@@ -40,6 +43,8 @@ struct Spawned<R: Runtime, S, T> {
     stream: Lock<Option<Pin<Box<S>>>>,
     /// What has been taken out of the buffer, for the iterator's one operation.
     batch: Lock<VecDeque<T>>,
+    /// Why an item could not be converted, when those before it have not been asked for.
+    failed: Lock<Option<PyErr>>,
     buffer: Arc<Buffer<T, End>>,
     /// The stream is known to have been dropped.
     gone: AtomicBool,
@@ -66,6 +71,7 @@ where
         runtime,
         stream: Lock::new(Some(Box::pin(stream))),
         batch: Lock::default(),
+        failed: Lock::default(),
         buffer: Arc::new(Buffer::new(capacity)),
         gone: AtomicBool::new(false),
     })
@@ -117,13 +123,44 @@ where
     }
 }
 
+impl<R, S, T> Spawned<R, S, T>
+where
+    R: Runtime,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    /// Converts some of the items at hand, so that the precautions that a conversion calls for are taken once for all.
+    fn convert(&self, py: Python<'_>, items: &mut VecDeque<Py<PyAny>>) {
+        // A conversion is the user's code, during which nothing is locked.
+        let mut batch = mem::take(&mut *self.batch.lock());
+        for _ in 1..CONVERTED {
+            let Some(item) = batch.pop_front() else { break };
+            match task::into_python(py, item).into_result(py) {
+                Ok(item) => items.push_back(item.unbind()),
+                Err(error) => {
+                    *self.failed.lock() = Some(error);
+                    break;
+                }
+            }
+        }
+        *self.batch.lock() = batch;
+    }
+}
+
 impl<R, S, T> Source for Spawned<R, S, T>
 where
     R: Runtime,
     S: Stream<Item = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    fn poll_next<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<Option<PyResult<Bound<'py, PyAny>>>> {
+    fn poll_next<'py>(
+        &self,
+        py: Python<'py>,
+        cx: &mut Context<'_>,
+        more: &mut VecDeque<Py<PyAny>>,
+    ) -> Poll<Option<PyResult<Bound<'py, PyAny>>>> {
+        if let Some(error) = self.failed.lock().take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let next = self.batch.lock().pop_front();
         let item = match next {
             Some(item) => item,
@@ -138,7 +175,11 @@ where
                 }
             }
         };
-        Poll::Ready(Some(task::into_python(py, item).into_result(py)))
+        let item = task::into_python(py, item).into_result(py);
+        if item.is_ok() {
+            self.convert(py, more);
+        }
+        Poll::Ready(Some(item))
     }
 
     fn poll_close(&self, cx: &mut Context<'_>) -> Poll<PyResult<()>> {

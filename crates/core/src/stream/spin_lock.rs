@@ -1,0 +1,110 @@
+//! A lock for values that only one thread uses, but for misuse.
+
+use std::{
+    cell::UnsafeCell,
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+/// A lock that costs half of a mutex: to unlock it is a plain store, since nobody sleeps until then.
+///
+/// It is for what a Python object keeps for each step of the task that awaits it, which is always on the thread of one
+/// event loop. That another thread uses the object at the same time is a mistake, and then that thread spins.
+/// As with [`Lock`](crate::sync::Lock), nothing can panic while it is held, which is for a few instructions: Python is
+/// not called, no waker is woken, and no user's value is dropped.
+#[derive(Debug, Default)]
+pub(super) struct SpinLock<T> {
+    locked: AtomicBool,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: a reference to the value is had by whoever has locked it, which is one thread at a time.
+unsafe impl<T: Send> Sync for SpinLock<T> {}
+
+impl<T> SpinLock<T> {
+    pub(super) const fn new(value: T) -> Self {
+        Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+    }
+
+    pub(super) fn lock(&self) -> SpinLockGuard<'_, T> {
+        loop {
+            if let Some(guard) = self.try_lock() {
+                return guard;
+            }
+            thread::yield_now();
+        }
+    }
+
+    pub(super) fn try_lock(&self) -> Option<SpinLockGuard<'_, T>> {
+        // Acquire pairs with the release of whoever had it locked before.
+        (!self.locked.swap(true, Ordering::Acquire)).then(|| SpinLockGuard(self, PhantomData))
+    }
+
+    /// For the only owner.
+    pub(super) fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+}
+
+/// The right to use the value, for the thread that has got it.
+#[derive(Debug)]
+pub(super) struct SpinLockGuard<'a, T>(&'a SpinLock<T>, PhantomData<*const ()>);
+
+impl<T> Deref for SpinLockGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: there is one guard at a time, and it is borrowed.
+        unsafe { &*self.0.value.get() }
+    }
+}
+
+impl<T> DerefMut for SpinLockGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: there is one guard at a time, and it is borrowed exclusively.
+        unsafe { &mut *self.0.value.get() }
+    }
+}
+
+impl<T> Drop for SpinLockGuard<'_, T> {
+    fn drop(&mut self) {
+        self.0.locked.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::SpinLock;
+
+    #[test]
+    fn one_thread_has_it_at_a_time() {
+        const ROUNDS: usize = 10_000;
+
+        let lock = SpinLock::new(0_usize);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        let mut value = lock.lock();
+                        *value = std::hint::black_box(*value) + 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*lock.lock(), 4 * ROUNDS);
+    }
+
+    #[test]
+    fn what_is_locked_is_not_locked_again() {
+        let lock = SpinLock::new(());
+        let guard = lock.try_lock();
+        assert!(guard.is_some());
+        assert!(lock.try_lock().is_none());
+        drop(guard);
+        assert!(lock.try_lock().is_some());
+    }
+}
