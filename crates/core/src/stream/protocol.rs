@@ -1,6 +1,6 @@
 //! Python's side of asynchronous iteration: the calls that `async for` and `await` make.
 
-use std::ffi::c_int;
+use std::{collections::VecDeque, ffi::c_int};
 
 use pyo3::{
     exceptions::{PyStopAsyncIteration, PyTypeError},
@@ -10,7 +10,7 @@ use pyo3::{
 };
 
 use crate::{
-    class::Sent,
+    class::{Sent, Visit},
     once::{PyOnce, intern},
 };
 
@@ -42,6 +42,26 @@ unsafe fn call<'py>(function: ffi::unaryfunc, object: &Bound<'py, PyAny>) -> PyR
 pub(super) struct Iterator {
     object: Py<PyAny>,
     next: ffi::unaryfunc,
+    /// The type of the last awaitable, and how it is awaited. Nearly always they have one type.
+    awaitables: Option<(Py<PyType>, Await)>,
+}
+
+/// How pulling items has ended.
+pub(super) enum Pulled<'py> {
+    All,
+    /// What is awaited has yielded something to wait for.
+    Waits(Bound<'py, PyAny>, Bound<'py, PyAny>),
+    /// It has raised; also at its end.
+    Failed(PyErr),
+}
+
+/// How `await` comes to the iterator that it steps through.
+#[derive(Clone, Copy)]
+enum Await {
+    /// It is the awaitable itself.
+    Itself,
+    /// By the function in the slot of the type.
+    By(ffi::unaryfunc),
 }
 
 impl Iterator {
@@ -56,44 +76,86 @@ impl Iterator {
                 format!("'async for' received an object from __aiter__ that does not implement __anext__: {kind}");
             return Err(PyTypeError::new_err(message));
         };
-        Ok(Self { object: object.unbind(), next })
+        Ok(Self { object: object.unbind(), next, awaitables: None })
     }
 
-    pub(super) fn object(&self) -> &Py<PyAny> {
-        &self.object
+    /// Shows the garbage collector what it has.
+    pub(super) fn traverse(&self, visit: &Visit) {
+        visit.call(&self.object);
+        if let Some((class, _)) = &self.awaitables {
+            visit.call(class);
+        }
     }
 
     /// Begins to await `anext(iterator)`.
-    pub(super) fn next<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         // SAFETY: the slot was that of the object's type. Should its class change, the function is still one that takes
         // any object of the old class, of which the new one has the layout.
         let awaitable = unsafe { call(self.next, self.object.bind(py)) }?;
-        steps(awaitable)
+        let await_ = match &self.awaitables {
+            Some((class, await_)) if class.as_ptr() == awaitable.get_type_ptr().cast() => *await_,
+            _ => {
+                let await_ = Await::of(&awaitable)?;
+                self.awaitables = Some((awaitable.get_type().unbind(), await_));
+                await_
+            }
+        };
+        await_.steps(awaitable)
+    }
+
+    /// Awaits so many items, as long as none of them has to be waited for.
+    pub(super) fn pull<'py>(
+        &mut self,
+        none: &Bound<'py, PyAny>,
+        most: usize,
+        items: &mut VecDeque<Py<PyAny>>,
+    ) -> Pulled<'py> {
+        while items.len() < most {
+            let sent = self.next(none.py()).and_then(|steps| Ok((send(&steps, none)?, steps)));
+            match sent {
+                Ok((Sent::Return(item), _)) => items.push_back(item.unbind()),
+                Ok((Sent::Yield(yielded), steps)) => return Pulled::Waits(steps, yielded),
+                Err(error) => return Pulled::Failed(error),
+            }
+        }
+        Pulled::All
     }
 
     /// Begins to await `iterator.aclose()`, if there is such a method.
     pub(super) fn close<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.object.bind(py).getattr_opt(intern!(py, "aclose"))? {
-            Some(close) => steps(close.call0()?).map(Some),
+            Some(close) => {
+                let awaitable = close.call0()?;
+                Await::of(&awaitable)?.steps(awaitable).map(Some)
+            }
             None => Ok(None),
         }
     }
 }
 
-/// The iterator that `await` steps through.
-fn steps(awaitable: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
-    static COROUTINE: PyOnce<Py<PyType>> = PyOnce::new();
+impl Await {
+    fn of(awaitable: &Bound<'_, PyAny>) -> PyResult<Self> {
+        static COROUTINE: PyOnce<Py<PyType>> = PyOnce::new();
 
-    let class = awaitable.get_type();
-    if class.is(COROUTINE.import(awaitable.py(), "types", "CoroutineType")?) {
-        return Ok(awaitable);
+        let class = awaitable.get_type();
+        if class.is(COROUTINE.import(awaitable.py(), "types", "CoroutineType")?) {
+            return Ok(Self::Itself);
+        }
+        let Some(function) = slot(&class, ffi::Py_am_await) else {
+            let kind = class.fully_qualified_name()?;
+            return Err(PyTypeError::new_err(format!("object {kind} can't be used in 'await' expression")));
+        };
+        Ok(Self::By(function))
     }
-    let Some(await_) = slot(&class, ffi::Py_am_await) else {
-        let kind = class.fully_qualified_name()?;
-        return Err(PyTypeError::new_err(format!("object {kind} can't be used in 'await' expression")));
-    };
-    // SAFETY: the slot is that of the object's type.
-    unsafe { call(await_, &awaitable) }
+
+    /// The iterator that `await` steps through. The awaitable is of the type that this is of.
+    fn steps(self, awaitable: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
+        match self {
+            Self::Itself => Ok(awaitable),
+            // SAFETY: the slot is that of the object's type, or was; the function takes any object of that.
+            Self::By(function) => unsafe { call(function, &awaitable) },
+        }
+    }
 }
 
 /// Resumes what is awaited.

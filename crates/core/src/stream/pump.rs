@@ -21,10 +21,11 @@ use pyo3::{
 };
 
 use super::{
+    CAPACITY,
     alarm::{Alarm, Waiting},
     buffer::Room,
     into_rust::Items,
-    protocol::{self, Iterator},
+    protocol::{self, Iterator, Pulled},
 };
 use crate::{
     asyncio_future::{AsyncioFuture, cancelled_error},
@@ -35,7 +36,10 @@ use crate::{
 };
 
 /// How many items are taken in one step of the task from an iterable that does not suspend.
-const ROUNDS: usize = 64;
+///
+/// It is half of a buffer of the usual capacity, which is what there is room for when the task is woken: then it fills
+/// that, and waits, with no turn of the event loop in between.
+const ROUNDS: usize = CAPACITY / 2;
 
 /// The contents of the Python object.
 pub(super) struct Pump {
@@ -103,47 +107,51 @@ impl<'a> Step<'a> {
     }
 
     /// Takes items until the iterable or the buffer wants to wait.
-    fn pull<'py>(&self, py: Python<'py>, iterator: Iterator) -> PyResult<Sent<'py>> {
+    fn pull<'py>(&self, py: Python<'py>, mut iterator: Iterator) -> PyResult<Sent<'py>> {
         let none = py.None().into_bound(py);
         let buffer = &*self.0.buffer;
-        let room = match buffer.room() {
-            Room::For(room) => room.min(ROUNDS),
-            // The Rust stream was dropped.
-            Room::Closed => return self.close(py, iterator, cancelled_error(py, None)?),
-            Room::None => {
-                let alarm = Alarm::new(py, Path(|| "into_stream"), "the buffer")?;
-                // First the waker, then another look: room that is made after that finds the waker.
-                buffer.producer.register(&Waker::from(Arc::clone(&alarm)));
-                match buffer.room() {
-                    Room::None => {
-                        let waiting = Waiting::new(py, alarm)?;
+        let mut rounds = ROUNDS;
+        loop {
+            let room = match buffer.room() {
+                // It may be that the iterable never suspends: others shall have a turn.
+                Room::For(_) if rounds == 0 => return self.suspend(Stage::Between(iterator), none),
+                Room::For(room) => room.min(rounds),
+                Room::None => match self.wait(py)? {
+                    Some(waiting) => {
                         let future = waiting.future().bind(py).clone();
                         self.replace(Stage::Full(iterator, waiting));
                         return AsyncioFuture::resume(&future);
                     }
-                    Room::Closed => return self.close(py, iterator, cancelled_error(py, None)?),
-                    Room::For(room) => room.min(ROUNDS),
+                    None => continue,
+                },
+                // The Rust stream was dropped.
+                Room::Closed => return self.close(py, iterator, cancelled_error(py, None)?),
+            };
+            let mut items = VecDeque::with_capacity(room);
+            let pulled = iterator.pull(&none, room, &mut items);
+            rounds -= items.len();
+            buffer.append(&mut items);
+            match pulled {
+                Pulled::All => {}
+                Pulled::Waits(steps, yielded) => {
+                    return self.suspend(Stage::Pulling(iterator, steps.unbind()), yielded);
                 }
+                Pulled::Failed(error) if protocol::is_end(py, &error) => return Ok(Sent::Return(none)),
+                Pulled::Failed(error) => return Err(error),
             }
-        };
-        let mut items = VecDeque::with_capacity(room);
-        let result = loop {
-            if items.len() == room {
-                // It may be that the iterable never suspends: others shall have a turn.
-                break self.suspend(Stage::Between(iterator), none);
-            }
-            let sent = iterator.next(py).and_then(|steps| Ok((protocol::send(&steps, &none)?, steps)));
-            match sent {
-                Ok((Sent::Return(item), _)) => items.push_back(item.unbind()),
-                Ok((Sent::Yield(object), steps)) => {
-                    break self.suspend(Stage::Pulling(iterator, steps.unbind()), object);
-                }
-                Err(error) if protocol::is_end(py, &error) => break Ok(Sent::Return(none)),
-                Err(error) => break Err(error),
-            }
-        };
-        buffer.append(&mut items);
-        result
+        }
+    }
+
+    /// Waits for room; nothing if there is some, or nobody wants any items.
+    fn wait(&self, py: Python<'_>) -> PyResult<Option<Waiting>> {
+        let buffer = &*self.0.buffer;
+        let alarm = Alarm::new(py, Path(|| "into_stream"), "the buffer")?;
+        // First the waker, then another look: room that is made after that finds the waker.
+        buffer.producer.register(&Waker::from(Arc::clone(&alarm)));
+        match buffer.room() {
+            Room::None => Waiting::new(py, alarm).map(Some),
+            Room::For(_) | Room::Closed => Ok(None),
+        }
     }
 
     /// Goes on with the await of an item.
@@ -262,13 +270,13 @@ impl Class for Pump {
         let Some(stage) = self.stage.try_lock() else { return };
         match &*stage {
             Stage::New(object) => visit.call(object),
-            Stage::Between(iterator) => visit.call(iterator.object()),
+            Stage::Between(iterator) => iterator.traverse(visit),
             Stage::Full(iterator, waiting) => {
-                visit.call(iterator.object());
+                iterator.traverse(visit);
                 visit.call(waiting.future());
             }
             Stage::Pulling(iterator, steps) => {
-                visit.call(iterator.object());
+                iterator.traverse(visit);
                 visit.call(steps);
             }
             Stage::Closing(steps, _) => visit.call(steps),
