@@ -206,10 +206,10 @@ pub trait RuntimeExt: Runtime {
     /// `aiter`, `anext` with a default and `contextlib.aclosing` take it.
     /// It is lazy: at the first `__anext__` the stream is given to this runtime, with the running event loop and a copy
     /// of the current context as its [`TaskLocals`](crate::TaskLocals).
-    /// From then on it is polled until it is 256 items ahead of Python;
+    /// From then on it is polled until it is 1,024 items ahead of Python;
     /// see [`into_async_iterator_with_capacity`](Self::into_async_iterator_with_capacity).
-    /// Items are converted to Python objects on the event loop's thread, when Python asks for them; those that wait in
-    /// the buffer are had at once, without a switch of tasks.
+    /// Items are converted to Python objects on the event loop's thread, when Python asks for them: a few
+    /// at a time, if there are so many. Those that wait are had at once, without a switch of tasks.
     ///
     /// Two tasks must not iterate at the same time: the second gets Python's own `RuntimeError`.
     ///

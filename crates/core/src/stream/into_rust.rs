@@ -25,7 +25,7 @@ use crate::{PythonFuture, TaskLocals, error};
 ///
 /// The iterable may be an asynchronous generator, or any object with `__aiter__`.
 /// Nothing happens before the first poll, which may be on any thread; then a task of the event loop iterates over it,
-/// in a copy of the locals' context, until it is 256 items ahead of Rust: see [`PythonStream::with_capacity`].
+/// in a copy of the locals' context, until it is 1,024 items ahead of Rust: see [`PythonStream::with_capacity`].
 ///
 /// # Errors
 ///
