@@ -21,7 +21,7 @@ use crate::{
     error,
     lifecycle::{self, Process},
     once::PyOnce,
-    sync::Lock,
+    spin_lock::SpinLock,
     task::{self, Path, Polled, Start},
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Coroutine {
     running: AtomicBool,
     /// Where it was made: a task that was not started in one process is nobody's in another.
     process: Process,
-    state: Lock<State>,
+    state: SpinLock<State>,
     /// Where the names come from.
     path: Path,
 }
@@ -64,7 +64,7 @@ pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, Py
         running: AtomicBool::new(false),
         process: Process::current(),
         path: task.path(),
-        state: Lock::new(State { stage: Stage::Created(task), renamed: None }),
+        state: SpinLock::new(State { stage: Stage::Created(task), renamed: None }),
     };
     Ok(class::new(py, coroutine)?.into_any())
 }

@@ -30,7 +30,7 @@ use crate::{
     event_loop::{Delivery, InFlight, Resume, call_soon},
     lifecycle::Process,
     once::{PyOnce, intern},
-    sync::Lock,
+    spin_lock::SpinLock,
     task::{Cancel, Path},
 };
 
@@ -45,7 +45,7 @@ pub(crate) struct AsyncioFuture {
     log_traceback: AtomicBool,
     /// Where what runs behind it runs.
     process: Process,
-    state: Lock<State>,
+    state: SpinLock<State>,
 }
 
 struct State {
@@ -119,7 +119,7 @@ impl AsyncioFuture {
             blocking: AtomicBool::new(false),
             log_traceback: AtomicBool::new(false),
             process: Process::current(),
-            state: Lock::new(State {
+            state: SpinLock::new(State {
                 outcome: Outcome::Pending,
                 first: None,
                 task: Some(task),

@@ -42,6 +42,7 @@ use crate::{
     future::Call,
     lifecycle::{self, PerProcess, Process},
     once::{PyOnce, intern},
+    spin_lock::SpinLock,
     sync::Lock,
 };
 
@@ -50,11 +51,11 @@ pub(crate) struct EventLoop {
     mailbox: Mailbox,
     /// What was taken out of the mailbox and not delivered yet. It is here, and not on the stack of the drain, so that
     /// a drain nested in it (a loop that is run re-entrantly) goes on with it.
-    batch: Lock<Batch>,
+    batch: SpinLock<Batch>,
     /// How many drains have come to their end. Only the loop's thread uses it.
     drains: AtomicUsize,
     /// What the loop has to finish. Only the loop's thread adds and removes; anybody may traverse.
-    in_flight: Lock<Slab<InFlight>>,
+    in_flight: SpinLock<Slab<InFlight>>,
     waker: Waker,
     /// A weak reference: the loop owns us, by way of its [`Drain`].
     object: Py<PyWeakrefReference>,
@@ -120,9 +121,9 @@ impl EventLoop {
     fn new(object: &Bound<'_, PyAny>, waker: Waker) -> PyResult<Arc<Self>> {
         Ok(Arc::new(Self {
             mailbox: Mailbox::new(),
-            batch: Lock::new(Batch::empty()),
+            batch: SpinLock::new(Batch::empty()),
             drains: AtomicUsize::new(0),
-            in_flight: Lock::new(Slab::new()),
+            in_flight: SpinLock::new(Slab::new()),
             waker,
             object: PyWeakrefReference::new(object)?.unbind(),
             address: object.as_ptr() as usize,

@@ -16,13 +16,13 @@ use pyo3::{
 
 use super::{
     polled::Polled,
-    spin_lock::SpinLock,
     step::{Call, Step},
 };
 use crate::{
     class::{self, Arguments, AsyncIterate, Class, Get, Members, Object, Protocol, Visit},
     lifecycle::Process,
     once::PyOnce,
+    spin_lock::SpinLock,
     task::Path,
 };
 

@@ -7,7 +7,6 @@ mod step;
 mod polled;
 mod alarm;
 mod buffer;
-mod spin_lock;
 mod into_rust;
 mod pump;
 mod protocol;

@@ -15,14 +15,12 @@ use std::{
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyType};
 
-use super::{
-    alarm::{Alarm, Waiting},
-    spin_lock::SpinLock,
-};
+use super::alarm::{Alarm, Waiting};
 use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     once::PyOnce,
+    spin_lock::SpinLock,
     task::Path,
 };
 

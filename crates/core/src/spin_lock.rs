@@ -1,4 +1,4 @@
-//! A lock for values that only one thread uses, but for misuse.
+//! A lock for what only one thread uses, but for misuse.
 
 use std::{
     cell::UnsafeCell,
@@ -10,12 +10,13 @@ use std::{
 
 /// A lock that costs half of a mutex: to unlock it is a plain store, since nobody sleeps until then.
 ///
-/// It is for what a Python object keeps for each step of the task that awaits it, which is always on the thread of one
-/// event loop. That another thread uses the object at the same time is a mistake, and then that thread spins.
+/// It is for what Python objects and the handle of an event loop keep for the loop's thread. Whoever locks it is attached
+/// to Python, so that nobody else can be where the GIL is; where it is not, a thread that uses another loop's object
+/// spins.
 /// As with [`Lock`](crate::sync::Lock), nothing can panic while it is held, which is for a few instructions: Python is
 /// not called, no waker is woken, and no user's value is dropped.
 #[derive(Debug, Default)]
-pub(super) struct SpinLock<T> {
+pub(crate) struct SpinLock<T> {
     locked: AtomicBool,
     value: UnsafeCell<T>,
 }
@@ -24,11 +25,11 @@ pub(super) struct SpinLock<T> {
 unsafe impl<T: Send> Sync for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
-    pub(super) const fn new(value: T) -> Self {
+    pub(crate) const fn new(value: T) -> Self {
         Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
-    pub(super) fn lock(&self) -> SpinLockGuard<'_, T> {
+    pub(crate) fn lock(&self) -> SpinLockGuard<'_, T> {
         loop {
             if let Some(guard) = self.try_lock() {
                 return guard;
@@ -37,20 +38,20 @@ impl<T> SpinLock<T> {
         }
     }
 
-    pub(super) fn try_lock(&self) -> Option<SpinLockGuard<'_, T>> {
+    pub(crate) fn try_lock(&self) -> Option<SpinLockGuard<'_, T>> {
         // Acquire pairs with the release of whoever had it locked before.
         (!self.locked.swap(true, Ordering::Acquire)).then(|| SpinLockGuard(self, PhantomData))
     }
 
     /// For the only owner.
-    pub(super) fn get_mut(&mut self) -> &mut T {
+    pub(crate) fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
 }
 
 /// The right to use the value, for the thread that has got it.
 #[derive(Debug)]
-pub(super) struct SpinLockGuard<'a, T>(&'a SpinLock<T>, PhantomData<*const ()>);
+pub(crate) struct SpinLockGuard<'a, T>(&'a SpinLock<T>, PhantomData<*const ()>);
 
 impl<T> Deref for SpinLockGuard<'_, T> {
     type Target = T;
