@@ -1,13 +1,15 @@
 //! `cargo xtask bench`: this library beside its peers and pure Python, in one process and in turns.
 
+mod files;
+mod goals;
 mod instructions;
 mod record;
 mod table;
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use xshell::cmd;
+use xshell::{Shell, cmd};
 
 use crate::{
     error::{Result, Stop},
@@ -30,7 +32,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "NAME")]
     workload: Vec<String>,
 
-    /// This library on this Rust runtime; may be given more than once [default: tokio].
+    /// This library on this Rust runtime, or on all; may be given more than once [default: tokio].
     #[arg(long, value_enum)]
     runtime: Vec<Runtime>,
 
@@ -52,16 +54,26 @@ pub(crate) struct Options {
 
     /// Count the instructions of the hot paths under valgrind, instead, and compare them with the table in the
     /// repository.
-    #[arg(long, conflicts_with_all = ["workload", "scale", "json", "plot"])]
+    #[arg(long, conflicts_with_all = ["workload", "scale", "json", "plot", "abi3"])]
     instructions: bool,
 
     /// Write the table of instructions anew.
     #[arg(long, requires = "instructions")]
     update: bool,
 
-    /// Write all samples to this file.
+    /// Build all contenders for the stable ABI, to see what its slow paths cost.
+    #[arg(long)]
+    abi3: bool,
+
+    /// Write all samples, and the goals, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Measure nothing: show what `--json` has written to this file; may be given more than once.
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["workload", "runtime", "event_loop", "cores", "quick", "scale", "abi3"])]
+    #[arg(conflicts_with_all = ["instructions"])]
+    from: Vec<PathBuf>,
 
     /// Draw the figures to this file.
     #[arg(long, value_name = "FILE")]
@@ -73,6 +85,7 @@ enum Runtime {
     Tokio,
     AsyncStd,
     Smol,
+    All,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -89,57 +102,68 @@ enum Cores {
 
 /// Measures, and shows what came of it. True unless a path takes more instructions than it should.
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options) -> Result<bool> {
-    let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
-    let manifest = workspace.existing(MANIFEST)?;
-    let driver = workspace.existing(DRIVER)?;
-    let shell = workspace.shell_for_maturin(python, &venv)?;
-    runner
-        .run(cmd!(shell, "maturin develop --release --manifest-path {manifest}"), Output::Inherit)?
-        .expect("building the benchmark's extension module")?;
-
-    let shell = workspace.shell_in(python, &venv)?;
-    if options.instructions {
-        return instructions::run(&shell, runner, python, driver, options.update);
-    }
     let mut runs = Vec::new();
-    for event_loop in options.event_loops() {
-        for cores in options.cores() {
-            let (event_loop, cores) = (name(event_loop), name(cores));
-            report::progress(&format!("\n==> {event_loop}, cores: {cores}"));
-            let arguments = options.of_driver();
-            let command = cmd!(shell, "python {driver} --event-loop {event_loop} --cores {cores} {arguments...}");
-            let output = runner.run(command, Output::Capture)?.expect("the benchmark's driver")?;
-            let records = record::parse(&output).map_err(Stop::Failed)?;
-            let run = Run { python: python.version.clone(), event_loop, cores, records };
-            print!("{}", table::of(&run));
-            runs.push(run);
+    if options.from.is_empty() {
+        let shell = build(workspace, runner, python, options)?;
+        let driver = workspace.existing(DRIVER)?;
+        if options.instructions {
+            return instructions::run(&shell, runner, python, driver, options.update);
         }
+        for event_loop in options.event_loops() {
+            for cores in options.cores() {
+                let run = measure(&shell, runner, python, options, (name(event_loop), name(cores)))?;
+                show(&run);
+                runs.push(run);
+            }
+        }
+        if runs.iter().all(|run| run.records.is_empty()) {
+            return Err(Stop::Failed(format!("there is no workload {}", options.workload.join(", "))));
+        }
+    } else {
+        for path in &options.from {
+            runs.extend(files::read(path)?);
+        }
+        runs.iter().for_each(show);
     }
-    if runs.iter().all(|run| run.records.is_empty()) {
-        return Err(Stop::Failed(format!("there is no workload {}", options.workload.join(", "))));
+    if let Some(path) = &options.json {
+        files::write(path, &runs)?;
     }
-    write(workspace, runner, python, options, &runs)?;
+    if let Some(path) = &options.plot {
+        files::plot(workspace, runner, python, path, &runs)?;
+    }
     Ok(true)
 }
 
-/// Writes the files that were asked for.
-fn write(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options, runs: &[Run]) -> Result<()> {
-    let text = record::to_json(runs);
-    let failed = |path: &PathBuf, error| Stop::Failed(format!("cannot write {}: {error}", path.display()));
-    if let Some(path) = &options.json {
-        fs::write(path, &text).map_err(|error| failed(path, error))?;
-    }
-    if let Some(path) = &options.plot {
-        let venv = venv::ensure(workspace, runner, python, Venv::Plot)?;
-        let shell = workspace.shell_in(python, &venv)?;
-        let folder = shell.create_temp_dir()?;
-        let samples = folder.path().join("samples.json");
-        shell.write_file(&samples, &text)?;
-        let script = workspace.existing("pytests/bench/plot.py")?;
-        let path = std::path::absolute(path).map_err(|error| failed(path, error))?;
-        runner.run(cmd!(shell, "python {script} {samples} {path}"), Output::Inherit)?.expect("drawing the figures")?;
-    }
-    Ok(())
+/// Builds the contenders; a shell in which the driver finds them.
+fn build(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options) -> Result<Shell> {
+    let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
+    let manifest = workspace.existing(MANIFEST)?;
+    let shell = workspace.shell_for_maturin(python, &venv)?;
+    let features: &[&str] = if options.abi3 { &["--features", "abi3"] } else { &[] };
+    runner
+        .run(cmd!(shell, "maturin develop --release --manifest-path {manifest} {features...}"), Output::Inherit)?
+        .expect("building the benchmark's extension module")?;
+    workspace.shell_in(python, &venv)
+}
+
+/// One run of the driver.
+fn measure(
+    shell: &Shell,
+    runner: &Runner,
+    python: &Python,
+    options: &Options,
+    (event_loop, cores): (String, String),
+) -> Result<Run> {
+    report::progress(&format!("\n==> {event_loop}, cores: {cores}"));
+    let arguments = options.of_driver();
+    let command = cmd!(shell, "python {DRIVER} --event-loop {event_loop} --cores {cores} {arguments...}");
+    let output = runner.run(command, Output::Capture)?.expect("the benchmark's driver")?;
+    let records = record::parse(&output).map_err(Stop::Failed)?;
+    Ok(Run { python: python.version.clone(), abi3: options.abi3, event_loop, cores, records })
+}
+
+fn show(run: &Run) {
+    print!("{}{}", table::of(run), table::of_goals(&goals::judge(run)));
 }
 
 impl Options {
@@ -151,19 +175,30 @@ impl Options {
         self.cores.map_or_else(|| Cores::value_variants().to_vec(), |one| vec![one])
     }
 
+    fn runtimes(&self) -> Vec<Runtime> {
+        if self.runtime.contains(&Runtime::All) {
+            Runtime::value_variants().iter().copied().filter(|runtime| *runtime != Runtime::All).collect()
+        } else {
+            self.runtime.clone()
+        }
+    }
+
     fn of_driver(&self) -> Vec<String> {
         let mut arguments = Vec::new();
         for workload in &self.workload {
             arguments.extend(["--workload".to_owned(), workload.clone()]);
         }
-        for runtime in &self.runtime {
-            arguments.extend(["--runtime".to_owned(), name(*runtime).replace('-', "_")]);
+        for runtime in self.runtimes() {
+            arguments.extend(["--runtime".to_owned(), name(runtime).replace('-', "_")]);
         }
         if self.quick {
             arguments.extend(["--repetitions", "3", "--seconds", "0.005"].map(str::to_owned));
         }
         if self.scale {
             arguments.push("--scale".to_owned());
+        }
+        if self.abi3 {
+            arguments.push("--abi3".to_owned());
         }
         arguments
     }
@@ -210,11 +245,21 @@ mod tests {
             options(&["--quick", "--scale"]).of_driver(),
             ["--repetitions", "3", "--seconds", "0.005", "--scale"]
         );
+        assert_eq!(options(&["--abi3"]).of_driver(), ["--abi3"]);
+        assert_eq!(
+            options(&["--runtime", "all"]).of_driver(),
+            ["--runtime", "tokio", "--runtime", "async_std", "--runtime", "smol"]
+        );
     }
 
     #[test]
     fn what_does_not_go_together_is_refused() {
-        for line in [["--scale", "--workload", "W1"].as_slice(), &["--update"], &["--instructions", "--scale"]] {
+        for line in [
+            ["--scale", "--workload", "W1"].as_slice(),
+            &["--update"],
+            &["--instructions", "--scale"],
+            &["--from", "samples.json", "--scale"],
+        ] {
             assert!(Line::try_parse_from([&["bench"], line].concat()).is_err(), "{line:?}");
         }
     }

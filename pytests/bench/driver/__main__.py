@@ -22,6 +22,7 @@ def parse():
     parser.add_argument("--repetitions", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.05, help="about how long one sample takes")
     parser.add_argument("--scale", action="store_true", help="the cost of an item as the work grows, instead")
+    parser.add_argument("--abi3", action="store_true", help="the contenders are built for the stable ABI")
     # For the driver's own children, and for valgrind.
     parser.add_argument("--pending", nargs=3, metavar=("CONTENDER", "FORM", "COUNT"), help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=3, metavar=("WORKLOAD", "CONTENDER", "COUNT"), help=argparse.SUPPRESS)
@@ -37,7 +38,7 @@ def main():
     if arguments.cores == "one":
         # Before there is any other thread, so that all have it.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    contenders = workloads.start(arguments.workers)
+    contenders = workloads.start(arguments.workers, arguments.abi3)
     event_loop = timing.new_event_loop(arguments.event_loop)
     runtimes = arguments.runtime or ["tokio"]
     if arguments.pending:
@@ -45,7 +46,7 @@ def main():
         print(memory.measure(event_loop, contenders[contender], form, int(count)))
     elif arguments.run:
         workload, contender, count = arguments.run
-        run = workloads.find(workload).candidates(contenders, runtimes)[contender]
+        run = workloads.find(workload).candidates(contenders, runtimes)[contender].run
         event_loop.run_until_complete(run(int(count)))
     elif arguments.scale:
         scale.measure(event_loop, contenders, runtimes, arguments, emit)

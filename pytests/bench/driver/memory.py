@@ -3,10 +3,9 @@
 import asyncio
 import gc
 import resource
-import subprocess
 import sys
-from pathlib import Path
 
+import child
 from timing import progress
 from workloads import expect
 
@@ -30,9 +29,7 @@ def measure_all(event_loop, contenders, runtimes, arguments, emit):
 
 
 def in_a_child(arguments, name, form, count):
-    command = [sys.executable, Path(__file__).parent, "--event-loop", arguments.event_loop, "--cores", arguments.cores]
-    command += ["--pending", name, form, str(count)]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return float(child.run(arguments, "--pending", name, form, count))
 
 
 def measure(event_loop, contender, form, count):
@@ -41,11 +38,11 @@ def measure(event_loop, contender, form, count):
     async def pending():
         # What is made once is not counted.
         warm = [waiting(contender, form) for _ in range(1_000)]
-        await settle()
+        await settle(len(warm))
         gc.collect()
         before = resident()
         kept = [waiting(contender, form) for _ in range(count)]
-        await settle()
+        await settle(count)
         gc.collect()
         grown = resident() - before
         # The list has room to spare for as much as an eighth.
@@ -55,10 +52,10 @@ def measure(event_loop, contender, form, count):
     return event_loop.run_until_complete(pending())
 
 
-async def settle():
+async def settle(count):
     """Lets all start, the runtime's threads included."""
     for _ in range(3):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05 + 1e-6 * count)
 
 
 def waiting(contender, form):

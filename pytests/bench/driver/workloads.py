@@ -9,7 +9,7 @@ import functools
 from types import SimpleNamespace
 
 import contenders
-from timing import interleaved, progress
+from timing import Candidate, interleaved, progress
 
 RUNTIMES = ["tokio", "async_std", "smol"]
 
@@ -18,12 +18,14 @@ TASKS = 100
 FAN_OUT = 10_000
 
 
-def start(workers):
+def start(workers, abi3):
     """Starts the runtime; the contenders by name."""
+    if contenders.ABI3 != abi3:
+        raise RuntimeError(f"not the build that was asked for: {contenders.__file__}")
     contenders.start_tokio(workers)
     names = [f"{runtime}_{way}" for runtime in RUNTIMES for way in ["coroutine", "eager", "local", "future"]]
-    streams = ["tokio_stream", "tokio_local_stream"]
-    found = {name: getattr(contenders, name) for name in [*names, *streams, "peer", "native", "floor"]}
+    names += [f"{runtime}_{way}" for runtime in RUNTIMES for way in ["stream", "local_stream"]]
+    found = {name: getattr(contenders, name) for name in [*names, "peer", "native", "floor"]}
     return {**found, "python": SimpleNamespace(pending=lambda: asyncio.get_running_loop().create_future())}
 
 
@@ -137,21 +139,20 @@ class Workload:
 
     def candidates(self, contenders, runtimes):
         names = [f"{runtime}_{way}" for runtime in runtimes for way in self.ours]
-        names = [name for name in names if name in contenders]
-        found = {
+        runs = {
             name: functools.partial(self.drive, getattr(contenders[name], self.function))
             for name in [*names, *self.peers]
             if name != "floor"
         }
         if "floor" in self.peers:
-            found["floor"] = functools.partial(floor, contenders["floor"].round_trips)
-        found["python"] = functools.partial(self.drive_python, self.python)
-        return found
+            runs["floor"] = functools.partial(floor, contenders["floor"].round_trips)
+        runs["python"] = functools.partial(self.drive_python, self.python)
+        return {name: Candidate(run, self.unit) for name, run in runs.items()}
 
     def measure(self, event_loop, contenders, runtimes, arguments, emit):
         progress(f"{self.name}: {self.title}")
         candidates = self.candidates(contenders, runtimes)
-        measured = interleaved(event_loop, candidates, arguments.repetitions, arguments.seconds, self.unit)
+        measured = interleaved(event_loop, candidates, arguments.repetitions, arguments.seconds)
         for candidate, record in measured.items():
             emit({"workload": self.name, "title": self.title, "candidate": candidate, "unit": "s", **record})
 
@@ -199,7 +200,7 @@ WORKLOADS = [
     ),
     Workload(
         "W5b", "async for over a Rust stream, fed by a channel", "items", iterate,
-        ["stream", "local_stream"], ["peer"], generate,
+        ["stream", "local_stream"], ["peer", "native"], generate,
     ),
 ]  # fmt: skip
 

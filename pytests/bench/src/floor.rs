@@ -1,8 +1,9 @@
 //! The floor under a round trip: what a spawn and a wake cost when there is no Python in between.
 
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 use pyo3::prelude::*;
+use rustix::io::{Errno, read, write};
 
 use crate::{futures, submodule, tokio};
 
@@ -11,21 +12,32 @@ use crate::{futures, submodule, tokio};
 #[pyfunction]
 fn round_trips(py: Python<'_>, count: usize) -> PyResult<usize> {
     py.detach(|| {
-        let (read, write) = rustix::pipe::pipe()?;
-        let write = Arc::new(write);
+        let (to_wait, to_wake) = descriptors()?;
         for _ in 0..count {
-            let write = Arc::clone(&write);
+            let to_wake = Arc::clone(&to_wake);
             let spawn = || async { ::tokio::spawn(async {}).await.expect("it does not panic") };
             tokio().spawn(async move {
                 let ended = futures::after(spawn).await;
-                rustix::io::write(&write, &[u8::from(ended.is_ok())])
+                write(&to_wake, &u64::from(ended.is_ok()).to_ne_bytes())
             });
-            let mut byte = [0];
-            rustix::io::read(&read, &mut byte)?;
+            read(&to_wait, &mut [0; size_of::<u64>()])?;
         }
         Ok(count)
     })
-    .map_err(|error: rustix::io::Errno| std::io::Error::from(error).into())
+    .map_err(|error: Errno| std::io::Error::from(error).into())
+}
+
+/// The cheapest pair of descriptors that there is: the one to wait for, the other to wake it.
+#[cfg(target_os = "linux")]
+fn descriptors() -> Result<(Arc<OwnedFd>, Arc<OwnedFd>), Errno> {
+    let event = Arc::new(rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?);
+    Ok((Arc::clone(&event), event))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn descriptors() -> Result<(Arc<OwnedFd>, Arc<OwnedFd>), Errno> {
+    let (to_wait, to_wake) = rustix::pipe::pipe()?;
+    Ok((Arc::new(to_wait), Arc::new(to_wake)))
 }
 
 pub(crate) fn add_to(parent: &Bound<'_, PyModule>) -> PyResult<()> {

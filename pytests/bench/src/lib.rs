@@ -20,6 +20,7 @@ static TOKIO: OnceLock<Runtime> = OnceLock::new();
 
 #[pymodule]
 fn contenders(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("ABI3", cfg!(feature = "abi3"))?;
     module.add_function(wrap_pyfunction!(start_tokio, module)?)?;
     module.add_function(wrap_pyfunction!(release, module)?)?;
     ours::add_to(module)?;

@@ -6,8 +6,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use ::futures::{Stream, StreamExt};
-use pyo3::{exceptions::PyStopAsyncIteration, prelude::*};
+use ::futures::{Stream, StreamExt, future::BoxFuture};
+use pyo3::{exceptions::PyStopAsyncIteration, intern, prelude::*};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::{submodule, tokio};
@@ -18,17 +18,29 @@ const CHANNEL: usize = 1024;
 /// How many items are taken out of a stream at a time, if there are as many.
 const CHUNK: usize = 64;
 
-/// Items that a task sends, 0 and up.
-fn source(count: u64) -> mpsc::Receiver<u64> {
+/// Items that a task of the runtime sends, 0 and up.
+fn source(count: u64, spawn: impl FnOnce(BoxFuture<'static, ()>)) -> mpsc::Receiver<u64> {
     let (sender, receiver) = mpsc::channel(CHANNEL);
-    tokio().spawn(async move {
+    spawn(Box::pin(async move {
         for number in 0..count {
             if sender.send(number).await.is_err() {
                 return;
             }
         }
-    });
+    }));
     receiver
+}
+
+fn on_tokio(task: BoxFuture<'static, ()>) {
+    tokio().spawn(task);
+}
+
+fn on_async_std(task: BoxFuture<'static, ()>) {
+    async_std::task::spawn(task);
+}
+
+fn on_smol(task: BoxFuture<'static, ()>) {
+    smol::spawn(task).detach();
 }
 
 /// The source, as a stream.
@@ -56,36 +68,57 @@ async fn sum(stream: impl Stream<Item = PyResult<Py<PyAny>>>) -> PyResult<u64> {
 
 type Object<'py> = PyResult<Bound<'py, PyAny>>;
 
-mod ours {
-    use pyo3_await_tokio::{
-        into_async_iterator, into_async_iterator_with_capacity, into_coroutine, into_local_async_iterator, into_stream,
+/// This library on one runtime.
+macro_rules! contender {
+    ($name:ident, $local:ident, $adapter:ident, $on_runtime:ident) => {
+        mod $name {
+            use super::*;
+
+            #[pyfunction]
+            pub(super) fn items(py: Python<'_>, count: u64) -> Object<'_> {
+                $adapter::into_async_iterator(py, Items(source(count, $on_runtime)))
+            }
+
+            #[pyfunction]
+            pub(super) fn consume<'py>(py: Python<'py>, iterable: Bound<'py, PyAny>) -> Object<'py> {
+                $adapter::into_coroutine(py, sum($adapter::into_stream(iterable)?))
+            }
+        }
+
+        mod $local {
+            use super::*;
+
+            #[pyfunction]
+            pub(super) fn items(py: Python<'_>, count: u64) -> Object<'_> {
+                $adapter::into_local_async_iterator(py, Items(source(count, $on_runtime)))
+            }
+        }
     };
+}
 
-    use super::*;
+macro_rules! contenders {
+    ($($name:ident, $local:ident: $adapter:ident with $on_runtime:ident;)*) => {
+        $(contender!($name, $local, $adapter, $on_runtime);)*
 
-    #[pyfunction]
-    #[pyo3(signature = (count, capacity=None))]
-    pub(super) fn items(py: Python<'_>, count: u64, capacity: Option<usize>) -> Object<'_> {
-        match capacity {
-            Some(capacity) => into_async_iterator_with_capacity(py, Items(source(count)), capacity),
-            None => into_async_iterator(py, Items(source(count))),
+        fn add_ours_to(parent: &Bound<'_, PyModule>) -> PyResult<()> {
+            $(
+                submodule(parent, stringify!($name), |module| {
+                    module.add_function(wrap_pyfunction!($name::items, module)?)?;
+                    module.add_function(wrap_pyfunction!($name::consume, module)?)
+                })?;
+                submodule(parent, stringify!($local), |module| {
+                    module.add_function(wrap_pyfunction!($local::items, module)?)
+                })?;
+            )*
+            Ok(())
         }
-    }
+    };
+}
 
-    #[pyfunction]
-    #[pyo3(signature = (iterable, capacity=None))]
-    pub(super) fn consume<'py>(py: Python<'py>, iterable: Bound<'py, PyAny>, capacity: Option<usize>) -> Object<'py> {
-        let mut stream = into_stream(iterable)?;
-        if let Some(capacity) = capacity {
-            stream = stream.with_capacity(capacity);
-        }
-        into_coroutine(py, sum(stream))
-    }
-
-    #[pyfunction]
-    pub(super) fn local_items(py: Python<'_>, count: u64) -> Object<'_> {
-        into_local_async_iterator(py, Items(source(count)))
-    }
+contenders! {
+    tokio_stream, tokio_local_stream: pyo3_await_tokio with on_tokio;
+    async_std_stream, async_std_local_stream: pyo3_await_async_std with on_async_std;
+    smol_stream, smol_local_stream: pyo3_await_smol with on_smol;
 }
 
 mod peer {
@@ -113,7 +146,7 @@ mod peer {
 
     #[pyfunction]
     pub(super) fn items(count: u64) -> PeerItems {
-        PeerItems(Arc::new(Mutex::new(source(count))))
+        PeerItems(Arc::new(Mutex::new(source(count, on_tokio))))
     }
 
     #[pyfunction]
@@ -122,15 +155,39 @@ mod peer {
     }
 }
 
+mod native {
+    use super::*;
+
+    /// What its users write: it has no conversion of streams either.
+    #[pyclass(frozen)]
+    pub(super) struct NativeItems(Mutex<mpsc::Receiver<u64>>);
+
+    #[pymethods]
+    impl NativeItems {
+        fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+            slf
+        }
+
+        // A slot cannot be an `async fn`.
+        fn __anext__<'py>(slf: &Bound<'py, Self>) -> Object<'py> {
+            slf.call_method0(intern!(slf.py(), "receive"))
+        }
+
+        async fn receive(&self) -> PyResult<u64> {
+            self.0.lock().await.recv().await.ok_or_else(|| PyStopAsyncIteration::new_err(()))
+        }
+    }
+
+    #[pyfunction]
+    pub(super) fn items(count: u64) -> NativeItems {
+        NativeItems(Mutex::new(source(count, on_tokio)))
+    }
+}
+
 pub(crate) fn add_to(parent: &Bound<'_, PyModule>) -> PyResult<()> {
-    submodule(parent, "tokio_stream", |module| {
-        module.add_function(wrap_pyfunction!(ours::items, module)?)?;
-        module.add_function(wrap_pyfunction!(ours::consume, module)?)
-    })?;
-    submodule(parent, "tokio_local_stream", |module| {
-        module.add_function(wrap_pyfunction!(ours::local_items, module)?)?;
-        module.add("items", module.getattr("local_items")?)
-    })?;
+    add_ours_to(parent)?;
+    let native = parent.getattr("native")?.cast_into::<PyModule>()?;
+    native.add_function(wrap_pyfunction!(native::items, &native)?)?;
     let peer = parent.getattr("peer")?.cast_into::<PyModule>()?;
     peer.add_function(wrap_pyfunction!(peer::items, &peer)?)?;
     peer.add_function(wrap_pyfunction!(peer::consume, &peer)?)

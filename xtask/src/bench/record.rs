@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// One run of the driver.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Run {
     pub(super) python: String,
+    /// Built for the stable ABI.
+    pub(super) abi3: bool,
     pub(super) event_loop: String,
     pub(super) cores: String,
     pub(super) records: Vec<Record>,
@@ -18,6 +20,9 @@ pub(super) struct Record {
     pub(super) title: String,
     pub(super) candidate: String,
     pub(super) unit: Unit,
+    /// How much there is at the same time, where that is what changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<usize>,
     /// How many operations make one sample.
     pub(super) operations: usize,
     /// Of one operation, in the order in which they were taken.
@@ -47,13 +52,6 @@ pub(super) fn parse(output: &str) -> Result<Vec<Record>, String> {
     output.lines().map(parse).collect()
 }
 
-/// All samples, for other programs.
-pub(super) fn to_json(runs: &[Run]) -> String {
-    let mut text = serde_json::to_string_pretty(runs).expect("strings and finite numbers have a form in JSON");
-    text.push('\n');
-    text
-}
-
 impl Record {
     pub(super) fn median(&self) -> f64 {
         quantile(&self.samples, 0.5)
@@ -72,6 +70,15 @@ impl Record {
         }
         let ratios: Vec<_> = self.samples.iter().zip(&other.samples).map(|(own, other)| other / own).collect();
         quantile(&ratios, 0.5)
+    }
+
+    /// What this one takes, as a part of what `other` takes. For a rate, where more is better, it is the other way
+    /// round, so that less than 1 is always good.
+    pub(super) fn cost_of(&self, other: &Self) -> f64 {
+        match self.unit {
+            Unit::Seconds | Unit::Bytes => other.ratio(self),
+            Unit::PerSecond => self.ratio(other),
+        }
     }
 }
 
@@ -96,9 +103,14 @@ pub(super) mod tests {
             title: format!("what {workload} is"),
             candidate: candidate.to_owned(),
             unit: Unit::Seconds,
+            size: None,
             operations: 100,
             samples: samples.to_vec(),
         }
+    }
+
+    pub(in crate::bench) fn run(records: Vec<Record>) -> Run {
+        Run { python: "3.12.1".into(), abi3: false, event_loop: "asyncio".into(), cores: "one".into(), records }
     }
 
     #[test]
@@ -112,6 +124,9 @@ pub(super) mod tests {
         assert_eq!((records[0].candidate.as_str(), records[0].unit, records[0].operations), ("peer", Unit::Bytes, 2));
         assert_eq!(records[0].samples, [3.0, 1.5]);
         assert_eq!(records[1].unit, Unit::PerSecond);
+        let sized = r#"{"workload": "W8", "title": "", "candidate": "peer", "unit": "s", "size": 10, "operations": 2,
+            "samples": [1]}"#;
+        assert_eq!(parse(&sized.replace('\n', "")).unwrap()[0].size, Some(10));
     }
 
     #[test]
@@ -147,12 +162,11 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
-        let records = vec![record("W1", "ours", &[0.5])];
-        let run = Run { python: "3.12.1".into(), event_loop: "asyncio".into(), cores: "one".into(), records };
-        let value: serde_json::Value = serde_json::from_str(&to_json(&[run])).unwrap();
-        assert_eq!(value[0]["python"], "3.12.1");
-        assert_eq!(value[0]["records"][0]["unit"], "s");
-        assert_eq!(value[0]["records"][0]["samples"][0], 0.5);
+    fn a_cost_below_one_is_good_whatever_the_unit() {
+        let with = |unit, samples: &[f64]| Record { unit, ..record("W6", "ours", samples) };
+        let (less, more) = (with(Unit::Seconds, &[1.0, 3.0]), with(Unit::Seconds, &[4.0, 12.0]));
+        assert!((less.cost_of(&more) - 0.25).abs() < 1e-9);
+        let (less, more) = (with(Unit::PerSecond, &[1.0, 3.0]), with(Unit::PerSecond, &[4.0, 12.0]));
+        assert!((more.cost_of(&less) - 0.25).abs() < 1e-9);
     }
 }

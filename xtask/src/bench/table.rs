@@ -2,46 +2,102 @@
 
 use std::fmt::Write as _;
 
-use super::record::{Record, Run, Unit};
+use super::{
+    goals::Judged,
+    record::{Record, Run, Unit},
+};
 
-/// A table of each workload: the median, how far the samples are apart, and how it compares.
+/// A table of each workload.
 pub(super) fn of(run: &Run) -> String {
-    let Run { python, event_loop, cores, records } = run;
-    let mut text = format!("\nPython {python}, {event_loop}, cores: {cores}\n");
+    let Run { python, abi3, event_loop, cores, records } = run;
+    let stable = if *abi3 { ", stable ABI" } else { "" };
+    let mut text = format!("\nPython {python}{stable}, {event_loop}, cores: {cores}\n");
     let width = records.iter().map(|record| record.candidate.len()).max().unwrap_or_default();
-    for workload in in_order(records) {
+    for workload in in_order(records.iter().map(|record| record.workload.as_str())) {
         let of_workload: Vec<_> = records.iter().filter(|record| record.workload == workload).collect();
-        let find = |name| of_workload.iter().copied().find(|record| record.candidate == name);
-        let (peer, python) = (find("peer"), find("python"));
         put(&mut text, format_args!("\n{workload}  {}\n", of_workload[0].title));
-        put(&mut text, format_args!("  {:width$}  {:>11}  spread  peer is  python is\n", "", "median"));
-        for record in &of_workload {
-            let against = |other: Option<&Record>| {
-                let other = other.filter(|other| other.candidate != record.candidate);
-                other.map_or_else(|| "-".to_owned(), |other| times(record.ratio(other)))
-            };
-            put(
-                &mut text,
-                format_args!(
-                    "  {:width$}  {:>11}  {:>5.0}%  {:>7}  {:>9}\n",
-                    record.candidate,
-                    amount(record.median(), record.unit),
-                    100.0 * record.spread(),
-                    against(peer),
-                    against(python),
-                ),
-            );
+        if of_workload.iter().any(|record| record.size.is_some()) {
+            by_size(&mut text, width, &of_workload);
+        } else {
+            by_contender(&mut text, width, &of_workload);
         }
     }
     text
 }
 
-/// The workloads, each once.
-fn in_order(records: &[Record]) -> Vec<&str> {
-    let mut found = Vec::new();
+/// The median, how far the samples are apart, and how it compares.
+fn by_contender(text: &mut String, width: usize, records: &[&Record]) {
+    let find = |name| records.iter().copied().find(|record| record.candidate == name);
+    let (peer, python) = (find("peer"), find("python"));
+    put(text, format_args!("  {:width$}  {:>11}  spread  peer is  python is\n", "", "median"));
     for record in records {
-        if !found.contains(&record.workload.as_str()) {
-            found.push(&record.workload);
+        let against = |other: Option<&Record>| {
+            let other = other.filter(|other| other.candidate != record.candidate);
+            other.map_or_else(|| "-".to_owned(), |other| times(record.ratio(other)))
+        };
+        let (median, spread) = (amount(record.median(), record.unit), 100.0 * record.spread());
+        put(
+            text,
+            format_args!(
+                "  {:width$}  {median:>11}  {spread:>5.0}%  {:>7}  {:>9}\n",
+                record.candidate,
+                against(peer),
+                against(python),
+            ),
+        );
+    }
+}
+
+/// The same for each size of each contender, beside its own cost at the smallest.
+fn by_size(text: &mut String, width: usize, records: &[&Record]) {
+    put(text, format_args!("  {:width$}  {:>9}  {:>11}  spread  of the smallest\n", "", "size", "median"));
+    for candidate in in_order(records.iter().map(|record| record.candidate.as_str())) {
+        let mut sizes: Vec<_> = records.iter().filter(|record| record.candidate == candidate).collect();
+        sizes.sort_by_key(|record| record.size);
+        for record in &sizes {
+            let (median, spread) = (amount(record.median(), record.unit), 100.0 * record.spread());
+            let ratio = times(record.cost_of(sizes[0]));
+            let size = record.size.unwrap_or_default();
+            put(text, format_args!("  {candidate:width$}  {size:>9}  {median:>11}  {spread:>5.0}%  {ratio:>15}\n"));
+        }
+    }
+}
+
+/// The goals, and how near the run has come to them.
+pub(super) fn of_goals(judged: &[Judged]) -> String {
+    if judged.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["goals", "", "at most", "measured", ""].map(str::to_owned)];
+    rows.extend(judged.iter().map(|one| {
+        let bar = match &one.of {
+            Some(of) => format!("{} of {of}", part(one.bar)),
+            None if one.unit == Unit::PerSecond => format!("at least {}", amount(one.bar, one.unit)),
+            None => amount(one.bar, one.unit),
+        };
+        let measured = if one.of.is_some() { part(one.measured) } else { amount(one.measured, one.unit) };
+        let verdict = if one.reached { "reached" } else { "not reached" };
+        [one.workload.clone(), one.candidate.clone(), bar, measured, verdict.to_owned()]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths = [0, 1, 2, 3].map(width);
+    let mut text = String::from("\n");
+    for [workload, candidate, bar, measured, verdict] in &rows {
+        let [first, second, third, fourth] = widths;
+        let row = format!("{workload:first$}  {candidate:second$}  {bar:third$}  {measured:>fourth$}  {verdict}",);
+        put(&mut text, format_args!("{}\n", row.trim_end()));
+    }
+    let reached = judged.iter().filter(|one| one.reached).count();
+    put(&mut text, format_args!("{reached} of {} goals reached\n", judged.len()));
+    text
+}
+
+/// Each once.
+fn in_order<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut found = Vec::new();
+    for name in names {
+        if !found.contains(&name) {
+            found.push(name);
         }
     }
     found
@@ -60,13 +116,28 @@ fn times(ratio: f64) -> String {
     if ratio >= 10.0 { format!("{ratio:.0} x") } else { format!("{ratio:.2} x") }
 }
 
+/// As goals are written: `1/200` or `2.50 x`.
+fn part(part: f64) -> String {
+    let inverse = part.recip();
+    if part > 0.7 {
+        times(part)
+    } else if inverse >= 10.0 {
+        format!("1/{inverse:.0}")
+    } else {
+        format!("1/{inverse:.1}")
+    }
+}
+
 fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
     text.write_fmt(line).expect("a String takes all that is written to it");
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::record::tests::record, *};
+    use super::{
+        super::record::tests::{record, run},
+        *,
+    };
 
     #[test]
     fn each_workload_compares_with_its_own_peer() {
@@ -76,7 +147,6 @@ mod tests {
             record("W1", "python", &[1e-6]),
             record("W2", "tokio_eager", &[0.004]),
         ];
-        let run = Run { python: "3.12.1".into(), event_loop: "uvloop".into(), cores: "one".into(), records };
         let expected = "
 Python 3.12.1, uvloop, cores: one
 
@@ -90,7 +160,58 @@ W2  what W2 is
                     median  spread  peer is  python is
   tokio_eager      4.00 ms      0%        -          -
 ";
-        assert_eq!(of(&run), expected);
+        assert_eq!(of(&Run { event_loop: "uvloop".into(), ..run(records) }), expected);
+    }
+
+    #[test]
+    fn each_size_compares_with_the_smallest_of_its_own_contender() {
+        let sized = |candidate, size, samples: &[f64]| Record { size: Some(size), ..record("W8", candidate, samples) };
+        let records = vec![
+            sized("ours", 10, &[2e-6, 4e-6]),
+            sized("python", 10, &[1e-6]),
+            sized("ours", 1_000, &[3e-6, 6e-6]),
+            sized("python", 1_000, &[1e-6]),
+        ];
+        let expected = "
+Python 3.12.1, stable ABI, asyncio, cores: one
+
+W8  what W8 is
+               size       median  spread  of the smallest
+  ours           10     3.000 µs     33%           1.00 x
+  ours         1000     4.500 µs     33%           1.50 x
+  python         10     1.000 µs      0%           1.00 x
+  python       1000     1.000 µs      0%           1.00 x
+";
+        assert_eq!(of(&Run { abi3: true, ..run(records) }), expected);
+    }
+
+    #[test]
+    fn goals_are_shown_as_they_are_written() {
+        let judged = |of: Option<&str>, unit, bar, measured, reached| Judged {
+            workload: "W1".into(),
+            candidate: "ours".into(),
+            of: of.map(str::to_owned),
+            unit,
+            bar,
+            measured,
+            reached,
+        };
+        let all = [
+            judged(Some("peer"), Unit::Seconds, 1.0 / 5.5, 1.0 / 30.0, true),
+            judged(Some("python"), Unit::Seconds, 1.1, 2.0, false),
+            judged(None, Unit::Bytes, 700.0, 500.0, true),
+            judged(None, Unit::PerSecond, 50_000.0, 9.0, false),
+        ];
+        let expected = "
+goals        at most            measured
+W1     ours  1/5.5 of peer          1/30  reached
+W1     ours  1.10 x of python     2.00 x  not reached
+W1     ours  700 B                 500 B  reached
+W1     ours  at least 50000 /s      9 /s  not reached
+2 of 4 goals reached
+";
+        assert_eq!(of_goals(&all), expected);
+        assert_eq!(of_goals(&[]), "");
     }
 
     #[test]
