@@ -6,7 +6,7 @@ mod instructions;
 mod record;
 mod table;
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use clap::{Args, ValueEnum};
 use xshell::{Shell, cmd};
@@ -19,7 +19,7 @@ use crate::{
     venv::{self, Venv},
     workspace::Workspace,
 };
-use record::Run;
+use record::{Record, Run};
 
 /// The extension module that is measured, and its driver in Python.
 pub(crate) const MANIFEST: &str = "pytests/bench/Cargo.toml";
@@ -104,6 +104,8 @@ enum Cores {
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options) -> Result<bool> {
     let mut runs = Vec::new();
     if options.from.is_empty() {
+        // Before what is built and measured here adds to it.
+        let load = load();
         let shell = build(workspace, runner, python, options)?;
         let driver = workspace.existing(DRIVER)?;
         if options.instructions {
@@ -111,7 +113,9 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, optio
         }
         for event_loop in options.event_loops() {
             for cores in options.cores() {
-                let run = measure(&shell, runner, python, options, (name(event_loop), name(cores)))?;
+                let (event_loop, cores) = (name(event_loop), name(cores));
+                let records = measure(&shell, runner, options, &event_loop, &cores)?;
+                let run = Run { python: python.version.clone(), abi3: options.abi3, event_loop, cores, load, records };
                 show(&run);
                 runs.push(run);
             }
@@ -147,19 +151,17 @@ fn build(workspace: &Workspace, runner: &Runner, python: &Python, options: &Opti
 }
 
 /// One run of the driver.
-fn measure(
-    shell: &Shell,
-    runner: &Runner,
-    python: &Python,
-    options: &Options,
-    (event_loop, cores): (String, String),
-) -> Result<Run> {
+fn measure(shell: &Shell, runner: &Runner, options: &Options, event_loop: &str, cores: &str) -> Result<Vec<Record>> {
     report::progress(&format!("\n==> {event_loop}, cores: {cores}"));
     let arguments = options.of_driver();
     let command = cmd!(shell, "python {DRIVER} --event-loop {event_loop} --cores {cores} {arguments...}");
     let output = runner.run(command, Output::Capture)?.expect("the benchmark's driver")?;
-    let records = record::parse(&output).map_err(Stop::Failed)?;
-    Ok(Run { python: python.version.clone(), abi3: options.abi3, event_loop, cores, records })
+    record::parse(&output).map_err(Stop::Failed)
+}
+
+/// How many processes wanted a core in the last minute. Only Linux tells in a file.
+fn load() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 fn show(run: &Run) {

@@ -24,6 +24,7 @@ def parse():
     parser.add_argument("--scale", action="store_true", help="the cost of an item as the work grows, instead")
     parser.add_argument("--abi3", action="store_true", help="the contenders are built for the stable ABI")
     # For the driver's own children, and for valgrind.
+    parser.add_argument("--keep-states", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--pending", nargs=3, metavar=("CONTENDER", "FORM", "COUNT"), help=argparse.SUPPRESS)
     parser.add_argument("--run", nargs=3, metavar=("WORKLOAD", "CONTENDER", "COUNT"), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -38,7 +39,7 @@ def main():
     if arguments.cores == "one":
         # Before there is any other thread, so that all have it.
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    contenders = workloads.start(arguments.workers, arguments.abi3)
+    contenders = workloads.start(arguments.workers, arguments.keep_states, arguments.abi3)
     event_loop = timing.new_event_loop(arguments.event_loop)
     runtimes = arguments.runtime or ["tokio"]
     if arguments.pending:

@@ -6,8 +6,10 @@ raises if what came of them is wrong.
 
 import asyncio
 import functools
+import json
 from types import SimpleNamespace
 
+import child
 import contenders
 from timing import Candidate, interleaved, progress
 
@@ -18,11 +20,11 @@ TASKS = 100
 FAN_OUT = 10_000
 
 
-def start(workers, abi3):
+def start(workers, keep_states, abi3):
     """Starts the runtime; the contenders by name."""
     if contenders.ABI3 != abi3:
         raise RuntimeError(f"not the build that was asked for: {contenders.__file__}")
-    contenders.start_tokio(workers)
+    contenders.start_tokio(workers, keep_states)
     names = [f"{runtime}_{way}" for runtime in RUNTIMES for way in ["coroutine", "eager", "local", "future"]]
     names += [f"{runtime}_{way}" for runtime in RUNTIMES for way in ["stream", "local_stream"]]
     found = {name: getattr(contenders, name) for name in [*names, "peer", "native", "floor"]}
@@ -124,9 +126,10 @@ class Workload:
 
     `ours` are the ways of this library that the workload is for, `peers` the contenders that it is compared with.
     `python` is the reference: a function that gives an awaitable, and what drives it, if not the same as for the rest.
+    What is to run on threads that keep their Python thread state (`keep_states`) needs tokio, and a process of its own.
     """
 
-    def __init__(self, name, title, function, drive, ours, peers, python, drive_python=None, unit=1):
+    def __init__(self, name, title, function, drive, ours, peers, python, drive_python=None, unit=1, keep_states=False):
         self.name = name
         self.title = title
         self.function = function
@@ -136,6 +139,7 @@ class Workload:
         self.python = python
         self.drive_python = drive_python or drive
         self.unit = unit
+        self.keep_states = keep_states
 
     def candidates(self, contenders, runtimes):
         names = [f"{runtime}_{way}" for runtime in runtimes for way in self.ours]
@@ -150,6 +154,13 @@ class Workload:
         return {name: Candidate(run, self.unit) for name, run in runs.items()}
 
     def measure(self, event_loop, contenders, runtimes, arguments, emit):
+        if self.keep_states and not arguments.keep_states:
+            if "tokio" in runtimes:
+                sampling = "--repetitions", arguments.repetitions, "--seconds", arguments.seconds
+                lines = child.run(arguments, "--keep-states", "--workload", self.name, *sampling)
+                for line in lines.splitlines():
+                    emit(json.loads(line))
+            return
         progress(f"{self.name}: {self.title}")
         candidates = self.candidates(contenders, runtimes)
         measured = interleaved(event_loop, candidates, arguments.repetitions, arguments.seconds)
@@ -191,7 +202,11 @@ WORKLOADS = [
         ["coroutine", "local"], ["peer"], None, python_calls,
     ),
     Workload(
-        "W4b", "10,000 of these at once", "call_at_once", calls_at_once,
+        "W4k", "the same as W4c on threads that keep their Python thread state", "call_attached", calls,
+        ["coroutine", "local"], ["peer"], None, python_calls, keep_states=True,
+    ),
+    Workload(
+        "W4b", "10,000 Python coroutines at once, awaited by Rust", "call_at_once", calls_at_once,
         ["coroutine", "local"], ["peer"], None, python_calls_at_once, unit=FAN_OUT,
     ),
     Workload(

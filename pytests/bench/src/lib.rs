@@ -31,18 +31,35 @@ fn contenders(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// Starts tokio, with as many worker threads, or with tokio's own choice. To be called once, before anything else.
+///
+/// Threads that `keep_states` have a Python thread state for as long as they live; else each attachment makes one.
 #[pyfunction]
-#[pyo3(signature = (workers=None))]
-fn start_tokio(workers: Option<usize>) -> PyResult<()> {
+#[pyo3(signature = (workers, keep_states))]
+fn start_tokio(workers: Option<usize>, keep_states: bool) -> PyResult<()> {
     let mut builder = Builder::new_multi_thread();
     builder.enable_all();
     if let Some(workers) = workers {
         builder.worker_threads(workers);
     }
+    if keep_states {
+        builder.on_thread_start(keep_state);
+    }
     let runtime = TOKIO.get_or_init(|| builder.build().expect("the benchmark's runtime starts"));
     Tokio::new(runtime.handle().clone()).set_default()?;
     pyo3_async_runtimes::tokio::init_with_runtime(runtime)
         .map_err(|()| PyRuntimeError::new_err("the peer has a runtime already"))
+}
+
+/// Gives this thread a Python thread state that stays. The process ends without ending its threads.
+#[expect(unsafe_code, reason = "an attachment that does not end with a scope is in no safe API")]
+fn keep_state() {
+    // SAFETY: the interpreter lives until the process ends, since the driver leaves by `os._exit`. The first call makes
+    // the state and attaches it, for which it needs no other; the second detaches it again, as every thread has to
+    // that is about to do something else. Nobody releases what the first has taken, so that the state stays.
+    unsafe {
+        pyo3::ffi::PyGILState_Ensure();
+        pyo3::ffi::PyEval_SaveThread();
+    }
 }
 
 /// Ends all that is pending.

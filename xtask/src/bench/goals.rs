@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{Record, Run, Unit};
+use super::record::{Quartiles, Record, Run, Unit};
 
 /// One goal for one contender.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ pub(super) struct Judged {
     pub(super) unit: Unit,
     /// What it may be, and what it is: as a part of `of`, or in the unit.
     pub(super) bar: f64,
-    pub(super) measured: f64,
+    pub(super) measured: Quartiles,
     pub(super) reached: bool,
 }
 
@@ -137,7 +137,7 @@ fn measure(goal: &Goal, records: &[Record]) -> Option<Judged> {
     let own = find(records, goal.workload, goal.candidate)?;
     let (of, bar, measured) = match goal.bar {
         Of(other, bar) => (Some(other.to_owned()), bar, own.cost_of(find(records, goal.workload, other)?)),
-        AtMost(bar) | AtLeast(bar) => (None, bar, own.median()),
+        AtMost(bar) | AtLeast(bar) => (None, bar, own.quartiles()),
         Flat(from, bar) => {
             let mut sizes: Vec<_> = records
                 .iter()
@@ -146,11 +146,12 @@ fn measure(goal: &Goal, records: &[Record]) -> Option<Judged> {
                 .collect();
             sizes.sort_by_key(|record| record.size);
             let (smallest, larger) = sizes.split_first()?;
-            let worst = larger.iter().map(|record| record.cost_of(smallest)).max_by(f64::total_cmp)?;
+            let worst =
+                larger.iter().map(|record| record.cost_of(smallest)).max_by(|a, b| a.median.total_cmp(&b.median))?;
             (Some(format!("that at {}", smallest.size?)), bar, worst)
         }
     };
-    let reached = if matches!(goal.bar, AtLeast(_)) { measured >= bar } else { measured <= bar };
+    let reached = if matches!(goal.bar, AtLeast(_)) { measured.median >= bar } else { measured.median <= bar };
     let (workload, candidate) = (goal.workload.to_owned(), goal.candidate.to_owned());
     Some(Judged { workload, candidate, of, unit: own.unit, bar, measured, reached })
 }
@@ -168,7 +169,7 @@ fn other_runtimes(records: &[Record]) -> impl Iterator<Item = Judged> + '_ {
             unit: record.unit,
             bar: OTHER_RUNTIME,
             measured,
-            reached: measured <= OTHER_RUNTIME,
+            reached: measured.median <= OTHER_RUNTIME,
         })
     })
 }

@@ -10,6 +10,8 @@ pub(super) struct Run {
     pub(super) abi3: bool,
     pub(super) event_loop: String,
     pub(super) cores: String,
+    /// How many processes wanted a core in the minute before, where that can be told.
+    pub(super) load: Option<f64>,
     pub(super) records: Vec<Record>,
 }
 
@@ -53,32 +55,54 @@ pub(super) fn parse(output: &str) -> Result<Vec<Record>, String> {
 }
 
 impl Record {
-    pub(super) fn median(&self) -> f64 {
-        quantile(&self.samples, 0.5)
+    pub(super) fn quartiles(&self) -> Quartiles {
+        Quartiles::of(&self.samples)
     }
 
-    /// The distance between the quartiles, as a part of the median.
-    pub(super) fn spread(&self) -> f64 {
-        (quantile(&self.samples, 0.75) - quantile(&self.samples, 0.25)) / self.median()
+    pub(super) fn median(&self) -> f64 {
+        self.quartiles().median
     }
 
     /// How many times `other`'s samples are this one's: the median over the pairs that were taken in the same turn,
     /// so that it holds when the machine's speed drifts.
     pub(super) fn ratio(&self, other: &Self) -> f64 {
+        Quartiles::of(&self.ratios(other)).median
+    }
+
+    /// That of each turn, or that of the medians, if the two were not taken in the same turns.
+    fn ratios(&self, other: &Self) -> Vec<f64> {
         if self.samples.len() != other.samples.len() {
-            return other.median() / self.median();
+            return vec![other.median() / self.median()];
         }
-        let ratios: Vec<_> = self.samples.iter().zip(&other.samples).map(|(own, other)| other / own).collect();
-        quantile(&ratios, 0.5)
+        self.samples.iter().zip(&other.samples).map(|(own, other)| other / own).collect()
     }
 
     /// What this one takes, as a part of what `other` takes. For a rate, where more is better, it is the other way
     /// round, so that less than 1 is always good.
-    pub(super) fn cost_of(&self, other: &Self) -> f64 {
+    pub(super) fn cost_of(&self, other: &Self) -> Quartiles {
         match self.unit {
-            Unit::Seconds | Unit::Bytes => other.ratio(self),
-            Unit::PerSecond => self.ratio(other),
+            Unit::Seconds | Unit::Bytes => Quartiles::of(&other.ratios(self)),
+            Unit::PerSecond => Quartiles::of(&self.ratios(other)),
         }
+    }
+}
+
+/// Where the middle half of some samples lies.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Quartiles {
+    pub(super) first: f64,
+    pub(super) median: f64,
+    pub(super) third: f64,
+}
+
+impl Quartiles {
+    fn of(samples: &[f64]) -> Self {
+        Self { first: quantile(samples, 0.25), median: quantile(samples, 0.5), third: quantile(samples, 0.75) }
+    }
+
+    /// The distance between the quartiles, as a part of the median.
+    pub(super) fn spread(self) -> f64 {
+        (self.third - self.first) / self.median
     }
 }
 
@@ -110,7 +134,8 @@ pub(super) mod tests {
     }
 
     pub(in crate::bench) fn run(records: Vec<Record>) -> Run {
-        Run { python: "3.12.1".into(), abi3: false, event_loop: "asyncio".into(), cores: "one".into(), records }
+        let (python, event_loop, cores) = ("3.12.1".into(), "asyncio".into(), "one".into());
+        Run { python, abi3: false, event_loop, cores, load: None, records }
     }
 
     #[test]
@@ -142,7 +167,7 @@ pub(super) mod tests {
     fn a_median_does_not_care_for_one_bad_sample() {
         let record = record("W1", "ours", &[2.0, 900.0, 1.0, 3.0, 2.5]);
         assert!((record.median() - 2.5).abs() < 1e-9);
-        assert!((record.spread() - 1.0 / 2.5).abs() < 1e-9);
+        assert!((record.quartiles().spread() - 1.0 / 2.5).abs() < 1e-9);
     }
 
     #[test]
@@ -165,8 +190,14 @@ pub(super) mod tests {
     fn a_cost_below_one_is_good_whatever_the_unit() {
         let with = |unit, samples: &[f64]| Record { unit, ..record("W6", "ours", samples) };
         let (less, more) = (with(Unit::Seconds, &[1.0, 3.0]), with(Unit::Seconds, &[4.0, 12.0]));
-        assert!((less.cost_of(&more) - 0.25).abs() < 1e-9);
+        assert!((less.cost_of(&more).median - 0.25).abs() < 1e-9);
         let (less, more) = (with(Unit::PerSecond, &[1.0, 3.0]), with(Unit::PerSecond, &[4.0, 12.0]));
-        assert!((more.cost_of(&less) - 0.25).abs() < 1e-9);
+        assert!((more.cost_of(&less).median - 0.25).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_quartiles_of_a_cost_are_those_of_the_turns() {
+        let (ours, peer) = (record("W1", "ours", &[1.0, 2.0, 3.0]), record("W1", "peer", &[4.0, 4.0, 4.0]));
+        assert_eq!(ours.cost_of(&peer), Quartiles { first: 0.375, median: 0.5, third: 0.625 });
     }
 }

@@ -7,11 +7,17 @@ use super::{
     record::{Record, Run, Unit},
 };
 
+/// With more than this load, others are in every turn: a ratio holds when the speed drifts, not when all is interrupted.
+const BUSY: f64 = 1.0;
+
 /// A table of each workload.
 pub(super) fn of(run: &Run) -> String {
-    let Run { python, abi3, event_loop, cores, records } = run;
+    let Run { python, abi3, event_loop, cores, load, records } = run;
     let stable = if *abi3 { ", stable ABI" } else { "" };
     let mut text = format!("\nPython {python}{stable}, {event_loop}, cores: {cores}\n");
+    if let Some(load) = load.filter(|load| *load > BUSY) {
+        put(&mut text, format_args!("the machine had other work (load average {load:.1}): look at the spread\n"));
+    }
     let width = records.iter().map(|record| record.candidate.len()).max().unwrap_or_default();
     for workload in in_order(records.iter().map(|record| record.workload.as_str())) {
         let of_workload: Vec<_> = records.iter().filter(|record| record.workload == workload).collect();
@@ -35,7 +41,7 @@ fn by_contender(text: &mut String, width: usize, records: &[&Record]) {
             let other = other.filter(|other| other.candidate != record.candidate);
             other.map_or_else(|| "-".to_owned(), |other| times(record.ratio(other)))
         };
-        let (median, spread) = (amount(record.median(), record.unit), 100.0 * record.spread());
+        let (median, spread) = (amount(record.median(), record.unit), 100.0 * record.quartiles().spread());
         put(
             text,
             format_args!(
@@ -55,8 +61,8 @@ fn by_size(text: &mut String, width: usize, records: &[&Record]) {
         let mut sizes: Vec<_> = records.iter().filter(|record| record.candidate == candidate).collect();
         sizes.sort_by_key(|record| record.size);
         for record in &sizes {
-            let (median, spread) = (amount(record.median(), record.unit), 100.0 * record.spread());
-            let ratio = times(record.cost_of(sizes[0]));
+            let (median, spread) = (amount(record.median(), record.unit), 100.0 * record.quartiles().spread());
+            let ratio = times(record.cost_of(sizes[0]).median);
             let size = record.size.unwrap_or_default();
             put(text, format_args!("  {candidate:width$}  {size:>9}  {median:>11}  {spread:>5.0}%  {ratio:>15}\n"));
         }
@@ -68,23 +74,25 @@ pub(super) fn of_goals(judged: &[Judged]) -> String {
     if judged.is_empty() {
         return String::new();
     }
-    let mut rows = vec![["goals", "", "at most", "measured", ""].map(str::to_owned)];
+    let mut rows = vec![["goals", "", "at most", "measured", "middle half", ""].map(str::to_owned)];
     rows.extend(judged.iter().map(|one| {
         let bar = match &one.of {
             Some(of) => format!("{} of {of}", part(one.bar)),
             None if one.unit == Unit::PerSecond => format!("at least {}", amount(one.bar, one.unit)),
             None => amount(one.bar, one.unit),
         };
-        let measured = if one.of.is_some() { part(one.measured) } else { amount(one.measured, one.unit) };
+        let show = |value| if one.of.is_some() { part(value) } else { amount(value, one.unit) };
+        let half = format!("{} to {}", show(one.measured.first), show(one.measured.third));
         let verdict = if one.reached { "reached" } else { "not reached" };
-        [one.workload.clone(), one.candidate.clone(), bar, measured, verdict.to_owned()]
+        [one.workload.clone(), one.candidate.clone(), bar, show(one.measured.median), half, verdict.to_owned()]
     }));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths = [0, 1, 2, 3].map(width);
+    let [first, second, third, fourth, fifth] = [0, 1, 2, 3, 4].map(width);
     let mut text = String::from("\n");
-    for [workload, candidate, bar, measured, verdict] in &rows {
-        let [first, second, third, fourth] = widths;
-        let row = format!("{workload:first$}  {candidate:second$}  {bar:third$}  {measured:>fourth$}  {verdict}",);
+    for [workload, candidate, bar, measured, half, verdict] in &rows {
+        let row = format!(
+            "{workload:first$}  {candidate:second$}  {bar:third$}  {measured:>fourth$}  {half:fifth$}  {verdict}"
+        );
         put(&mut text, format_args!("{}\n", row.trim_end()));
     }
     let reached = judged.iter().filter(|one| one.reached).count();
@@ -135,7 +143,10 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::record::tests::{record, run},
+        super::record::{
+            Quartiles,
+            tests::{record, run},
+        },
         *,
     };
 
@@ -186,6 +197,13 @@ W8  what W8 is
     }
 
     #[test]
+    fn a_machine_that_was_busy_is_named() {
+        let of_load = |load| of(&Run { load: Some(load), ..run(vec![record("W1", "ours", &[1e-6])]) });
+        assert!(of_load(2.5).contains("other work (load average 2.5)"), "{}", of_load(2.5));
+        assert!(!of_load(0.5).contains("load"), "{}", of_load(0.5));
+    }
+
+    #[test]
     fn goals_are_shown_as_they_are_written() {
         let judged = |of: Option<&str>, unit, bar, measured, reached| Judged {
             workload: "W1".into(),
@@ -193,21 +211,21 @@ W8  what W8 is
             of: of.map(str::to_owned),
             unit,
             bar,
-            measured,
+            measured: Quartiles { first: 0.9 * measured, median: measured, third: 1.1 * measured },
             reached,
         };
         let all = [
             judged(Some("peer"), Unit::Seconds, 1.0 / 5.5, 1.0 / 30.0, true),
             judged(Some("python"), Unit::Seconds, 1.1, 2.0, false),
             judged(None, Unit::Bytes, 700.0, 500.0, true),
-            judged(None, Unit::PerSecond, 50_000.0, 9.0, false),
+            judged(None, Unit::PerSecond, 50_000.0, 90.0, false),
         ];
         let expected = "
-goals        at most            measured
-W1     ours  1/5.5 of peer          1/30  reached
-W1     ours  1.10 x of python     2.00 x  not reached
-W1     ours  700 B                 500 B  reached
-W1     ours  at least 50000 /s      9 /s  not reached
+goals        at most            measured  middle half
+W1     ours  1/5.5 of peer          1/30  1/33 to 1/27      reached
+W1     ours  1.10 x of python     2.00 x  1.80 x to 2.20 x  not reached
+W1     ours  700 B                 500 B  450 B to 550 B    reached
+W1     ours  at least 50000 /s     90 /s  81 /s to 99 /s    not reached
 2 of 4 goals reached
 ";
         assert_eq!(of_goals(&all), expected);

@@ -15,7 +15,7 @@ fn sized(workload: &str, candidate: &str, size: usize, samples: &[f64]) -> Recor
 fn assert_measured(judged: &[Judged], expected: &[(&str, &str, f64, bool)]) {
     let found: Vec<_> = judged
         .iter()
-        .map(|one| (one.candidate.as_str(), one.of.as_deref().unwrap_or("-"), one.measured, one.reached))
+        .map(|one| (one.candidate.as_str(), one.of.as_deref().unwrap_or("-"), one.measured.median, one.reached))
         .collect();
     assert_eq!(found.len(), expected.len(), "{found:?}");
     for (found, expected) in found.iter().zip(expected) {
