@@ -88,7 +88,8 @@ def draw_bars(axes, run, rows):
         if (workload, name) in goals:
             goal = goals[workload, name]
             axes.plot([goal, goal], [place - 0.48, place + 0.48], color="#d62728", linewidth=1.8)
-            beside = max(beside, goal)
+            if beside <= goal < 2 * beside:
+                beside = goal
         axes.annotate(
             f"{ratio:.0f} x" if ratio >= 10 else f"{ratio:.2g} x", (beside, place), (3, 0), textcoords="offset points",
             va="center", fontsize=7,
@@ -97,6 +98,7 @@ def draw_bars(axes, run, rows):
         ticks.append((place, f"{workload}   {label}" if workload != last else label))
         last = workload
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_yticks(*zip(*ticks), fontsize=7.5)
     axes.set_ylim(place + 1, 0.5)
