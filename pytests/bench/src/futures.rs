@@ -43,12 +43,17 @@ where
     Ok(count)
 }
 
-/// The same, all at the same time.
-pub(crate) async fn call_at_once<F>(call: impl Fn() -> PyResult<F>, count: usize) -> PyResult<usize>
+/// So many calls at the same time.
+pub(crate) fn all<F>(call: impl Fn() -> PyResult<F>, count: usize) -> PyResult<FuturesUnordered<F>> {
+    (0..count).map(|_| call()).collect()
+}
+
+/// Awaits calls that are made when it is polled first.
+pub(crate) async fn call_at_once<F>(calls: impl FnOnce() -> PyResult<FuturesUnordered<F>>) -> PyResult<usize>
 where
     F: Future<Output = PyResult<Py<PyAny>>>,
 {
-    let mut calls = (0..count).map(|_| call()).collect::<PyResult<FuturesUnordered<F>>>()?;
+    let mut calls = calls()?;
     let mut ended = 0;
     while calls.try_next().await?.is_some() {
         ended += 1;

@@ -41,7 +41,7 @@ macro_rules! contender {
 
             #[pyfunction]
             pub(super) fn call_at_once(py: Python<'_>, function: Py<PyAny>, count: usize) -> Awaitable<'_> {
-                $adapter::$way(py, futures::call_at_once(call(function), count))
+                $adapter::$way(py, futures::call_at_once(move || futures::all(call(function), count)))
             }
 
             #[pyfunction]

@@ -35,7 +35,9 @@ fn call_sequentially(py: Python<'_>, function: Py<PyAny>, count: usize) -> Await
 
 #[pyfunction]
 fn call_at_once(py: Python<'_>, function: Py<PyAny>, count: usize) -> Awaitable<'_> {
-    future_into_py(py, futures::call_at_once(futures::attached(into_future, function), count))
+    let call = futures::attached(into_future, function);
+    // It attaches once for all of them.
+    future_into_py(py, futures::call_at_once(move || Python::attach(|_| futures::all(call, count))))
 }
 
 pub(crate) fn add_to(parent: &Bound<'_, PyModule>) -> PyResult<()> {
