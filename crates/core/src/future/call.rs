@@ -1,0 +1,317 @@
+//! The cell shared by one Python awaitable and its Rust waiter.
+
+use std::{
+    mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use pyo3::{
+    exceptions::{PyKeyboardInterrupt, PySystemExit},
+    prelude::*,
+};
+
+use super::{
+    schedule::{Scheduled, forget_what_ends_the_process, result, schedule},
+    source::Source,
+};
+use crate::{
+    TaskLocals, error,
+    event_loop::{Delivery, Envelope, InFlight, Letter},
+    lifecycle,
+    once::intern,
+    sync::Lock,
+};
+
+/// The cell shared by one Python awaitable and its Rust waiter.
+pub(crate) struct Call {
+    locals: TaskLocals,
+    /// Set by the Python side when it cleans up, if it can tell: it is not to be cancelled then.
+    ending: Option<Arc<AtomicBool>>,
+    state: Lock<State>,
+}
+
+enum State {
+    /// Not polled yet.
+    New(Source),
+    /// On its way to the event loop.
+    Posted(Source, Wish),
+    /// The loop's thread is making a task of it.
+    Starting(Wish),
+    /// It runs there. `key` is its place among what the loop has in flight.
+    Running { task: Py<PyAny>, key: usize, wish: Wish },
+    /// Here is the result.
+    Ended(PyResult<Py<PyAny>>),
+    /// The result was taken, or nobody wants it.
+    Over,
+}
+
+/// What the Rust side wants of an awaitable that has been posted.
+pub(super) enum Wish {
+    Result(Waker),
+    Cancel,
+    RunOn,
+}
+
+impl State {
+    fn wish(&mut self) -> Option<&mut Wish> {
+        match self {
+            Self::Posted(_, wish) | Self::Starting(wish) | Self::Running { wish, .. } => Some(wish),
+            Self::New(_) | Self::Ended(_) | Self::Over => None,
+        }
+    }
+}
+
+/// What is left of a call that has ended.
+#[derive(Default)]
+struct Remains {
+    /// Its place among what the loop has in flight.
+    key: Option<usize>,
+    /// The awaitable, when no task was made of it.
+    unstarted: Option<Source>,
+}
+
+/// What a poll of the state comes to.
+pub(super) enum Polled {
+    Ready(PyResult<Py<PyAny>>),
+    Pending,
+    /// It is to be sent to the event loop.
+    Posted,
+    /// It has to be polled again with a waker that may be kept.
+    WantsWaker,
+    Over,
+}
+
+impl Call {
+    pub(super) fn new(locals: TaskLocals, source: Source, ending: Option<Arc<AtomicBool>>) -> Self {
+        Self { locals, ending, state: Lock::new(State::New(source)) }
+    }
+
+    /// Ends the Rust side's interest in a result.
+    pub(super) fn let_go(this: &Arc<Envelope<Self>>, new: Wish) {
+        let cancel = matches!(new, Wish::Cancel);
+        let mut state = this.letter.state.lock();
+        let (garbage, post) = match &mut *state {
+            State::New(_) if !cancel => {
+                let State::New(source) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
+                *state = State::Posted(source, new);
+                (State::Over, true)
+            }
+            State::New(_) | State::Ended(_) => (mem::replace(&mut *state, State::Over), false),
+            State::Over => (State::Over, false),
+            running => {
+                let is_task = matches!(running, State::Running { .. });
+                match running.wish() {
+                    // It was detached: the drop that follows changes nothing.
+                    Some(Wish::RunOn) | None => (State::Over, false),
+                    Some(wish) => (State::Starting(mem::replace(wish, new)), cancel && is_task),
+                }
+            }
+        };
+        // A waker and a result are the user's: they are dropped when the lock is not held.
+        drop(state);
+        drop(garbage);
+        if post {
+            Self::post(this);
+        }
+    }
+
+    pub(super) fn post(this: &Arc<Envelope<Self>>) {
+        this.letter.locals.handle().post(Arc::clone(this));
+    }
+
+    /// Polls the state. `waker` is exchanged for the one that is not needed any more.
+    pub(super) fn poll(&self, current: &Waker, waker: &mut Option<Waker>) -> Polled {
+        let mut state = self.state.lock();
+        match &mut *state {
+            State::New(_) => {
+                let Some(waker) = waker.take() else { return Polled::WantsWaker };
+                let State::New(source) = mem::replace(&mut *state, State::Over) else { unreachable!("it is new") };
+                *state = State::Posted(source, Wish::Result(waker));
+                Polled::Posted
+            }
+            State::Ended(_) => {
+                let State::Ended(result) = mem::replace(&mut *state, State::Over) else { unreachable!("it has ended") };
+                Polled::Ready(result)
+            }
+            State::Over => Polled::Over,
+            pending => {
+                if let Some(Wish::Result(kept)) = pending.wish() {
+                    if !kept.will_wake(current) {
+                        let Some(new) = waker.take() else { return Polled::WantsWaker };
+                        *waker = Some(mem::replace(kept, new));
+                    }
+                }
+                Polled::Pending
+            }
+        }
+    }
+
+    /// What the Python side is: for the garbage collector, which counts it as the event loop's.
+    pub(crate) fn task<R>(&self, visit: impl FnOnce(&Py<PyAny>) -> R) -> Option<R> {
+        match &*self.state.try_lock()? {
+            State::Running { task, .. } => Some(visit(task)),
+            _ => None,
+        }
+    }
+
+    /// Makes a task of the awaitable, on the loop's thread.
+    fn start(this: &Arc<Envelope<Self>>, source: Source, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+        let py = delivery.py;
+        let context = this.letter.locals.copy_context(py)?;
+        let awaitable = source.awaitable(&context)?;
+        let Scheduled { task, begun } = schedule(delivery.object, &context, awaitable, delivery.resume)?;
+        if begun && task.call_method0(intern!(py, "done"))?.is_truthy()? {
+            this.letter.end(|| result(&task));
+            return Ok(());
+        }
+        let key = delivery.event_loop.insert(InFlight::Call(Arc::clone(this)));
+        if !this.letter.run(&task, key) {
+            // What we called has closed the loop.
+            delivery.event_loop.remove(key);
+            return Ok(());
+        }
+        let done = Bound::new(py, Done(Arc::clone(this)))?;
+        task.call_method1(intern!(py, "add_done_callback"), (done,))?;
+        let cancelled = matches!(this.letter.state.lock().wish(), Some(Wish::Cancel));
+        if cancelled {
+            task.call_method0(intern!(py, "cancel"))?;
+        }
+        Ok(())
+    }
+
+    /// From starting to running; false when it has ended meanwhile.
+    fn run(&self, task: &Bound<'_, PyAny>, key: usize) -> bool {
+        let mut state = self.state.lock();
+        match mem::replace(&mut *state, State::Over) {
+            State::Starting(wish) => {
+                *state = State::Running { task: task.clone().unbind(), key, wish };
+                true
+            }
+            other => {
+                *state = other;
+                false
+            }
+        }
+    }
+
+    /// Hands over the result, which is made only when somebody wants it.
+    fn end(&self, result: impl FnOnce() -> PyResult<Py<PyAny>>) -> Remains {
+        let wanted = matches!(self.state.lock().wish(), Some(Wish::Result(_)));
+        let mut result = wanted.then(result);
+        let old = {
+            let mut state = self.state.lock();
+            let next = match state.wish() {
+                // It has ended before.
+                None => return Remains::default(),
+                Some(Wish::Result(_)) => result.take().map_or(State::Over, State::Ended),
+                Some(Wish::Cancel | Wish::RunOn) => State::Over,
+            };
+            mem::replace(&mut *state, next)
+        };
+        let (remains, wish) = match old {
+            State::Running { key, wish, .. } => (Remains { key: Some(key), unstarted: None }, wish),
+            State::Posted(source, wish) => (Remains { key: None, unstarted: Some(source) }, wish),
+            State::Starting(wish) => (Remains::default(), wish),
+            State::New(_) | State::Ended(_) | State::Over => return Remains::default(),
+        };
+        if let Wish::Result(waker) = wish {
+            waker.wake();
+        }
+        remains
+    }
+}
+
+impl Letter for Call {
+    fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+        let py = delivery.py;
+        let mut state = envelope.letter.state.lock();
+        match &mut *state {
+            State::Posted(..) => {
+                let State::Posted(source, wish) = mem::replace(&mut *state, State::Over) else {
+                    unreachable!("it is posted")
+                };
+                if let Wish::Cancel = wish {
+                    drop(state);
+                    return source.end(py);
+                }
+                *state = State::Starting(wish);
+                drop(state);
+                let Err(error) = Self::start(&envelope, source, delivery) else { return Ok(()) };
+                // A task that is started at once lets these two through, as each of its steps does.
+                let fatal = error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py);
+                envelope.letter.end(|| Err(error.clone_ref(py)));
+                if fatal { Err(error) } else { Ok(()) }
+            }
+            State::Running { task, wish: Wish::Cancel, .. } => {
+                let task = task.clone_ref(py);
+                drop(state);
+                if envelope.letter.ending.as_ref().is_some_and(|ending| ending.load(Ordering::Relaxed)) {
+                    return Ok(());
+                }
+                task.call_method0(py, intern!(py, "cancel")).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn refuse(envelope: Arc<Envelope<Self>>, py: Option<Python<'_>>) {
+        let call = &envelope.letter;
+        let left_behind = call.locals.handle().is_left_behind();
+        let error = || if left_behind { error::forked("the event loop") } else { error::event_loop_closed() };
+        // One that is detached was to run, and nobody else will say that it has not.
+        let awaited = matches!(call.state.lock().wish(), Some(Wish::Result(_) | Wish::Cancel));
+        let unstarted = call.end(|| Err(error())).unstarted;
+        if let (Some(py), Some(source), true) = (py, unstarted, awaited) {
+            // The awaiter has its error. There is nobody to tell of one that Python raises on top of it.
+            let _ = source.close(py);
+        }
+    }
+}
+
+/// Makes the types that PyO3 would make when they are first used.
+pub(crate) fn make_types(py: Python<'_>) {
+    py.get_type::<Done>();
+}
+
+/// The callback that a Python task has for its end.
+///
+/// A task that is dropped before its end, with its loop, drops this too: so nobody waits for ever.
+#[pyclass(frozen, module = "pyo3_await")]
+struct Done(Arc<Envelope<Call>>);
+
+#[pymethods]
+impl Done {
+    fn __call__(&self, task: &Bound<'_, PyAny>) {
+        let _pass = lifecycle::shelter(task.py());
+        let call = &self.0.letter;
+        if call.locals.handle().is_left_behind() {
+            return;
+        }
+        let mut wanted = false;
+        let remains = call.end(|| {
+            wanted = true;
+            result(task)
+        });
+        if !wanted {
+            forget_what_ends_the_process(task);
+        }
+        if let Some(key) = remains.key {
+            call.locals.handle().remove(key);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if self.0.letter.locals.handle().is_left_behind() {
+            // Its waker is that of a runtime that this process does not have.
+            mem::forget(Arc::clone(&self.0));
+            return;
+        }
+        self.0.letter.end(|| Err(error::event_loop_closed()));
+    }
+}
