@@ -10,9 +10,9 @@ use std::{
 
 /// A lock that costs half of a mutex: to unlock it is a plain store, since nobody sleeps until then.
 ///
-/// It is for what Python objects and the handle of an event loop keep for the loop's thread. Whoever locks it is attached
-/// to Python, so that nobody else can be where the GIL is; where it is not, a thread that uses another loop's object
-/// spins.
+/// It is for what Python objects and the handle of an event loop keep for the loop's thread.
+/// Whoever locks it is attached to Python, so that nobody else can be where the GIL is; where it is not, a thread that
+/// uses another loop's object spins.
 /// As with [`Lock`](crate::sync::Lock), nothing can panic while it is held, which is for a few instructions: Python is
 /// not called, no waker is woken, and no user's value is dropped.
 #[derive(Debug, Default)]

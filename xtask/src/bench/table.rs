@@ -7,7 +7,8 @@ use super::{
     record::{Record, Run, Unit},
 };
 
-/// With more than this load, others are in every turn: a ratio holds when the speed drifts, not when all is interrupted.
+/// With more than this load, others are in every turn: a ratio holds when the speed drifts, not when all is
+/// interrupted.
 const BUSY: f64 = 1.0;
 
 /// A table of each workload.

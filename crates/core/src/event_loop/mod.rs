@@ -94,8 +94,10 @@ pub(crate) enum Resume {
 }
 
 /// How many letters one drain delivers before it looks for no more, and leaves what is posted meanwhile to the loop's
-/// next turn. That is for the most part an answer to what it has delivered, and a turn of the loop for each answer costs
-/// more than the answer; but others have to have their turn too.
+/// next turn.
+///
+/// That is for the most part an answer to what it has delivered, and a turn of the loop for each answer costs more than
+/// the answer; but others have to have their turn too.
 const LETTERS: usize = 16;
 
 impl EventLoop {

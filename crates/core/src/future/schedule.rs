@@ -147,7 +147,8 @@ fn begun_task<'py>(
 ///
 /// Before Python 3.12 a task's first step always waits there. It is the last in the queue when the task has just been
 /// made, and to call it at once is what the tasks of newer versions do.
-/// This needs asyncio's internals; where a loop has others, or anything is not as expected, the task starts in its turn.
+/// This needs asyncio's internals; where a loop has others, or anything is not as expected, the task starts in its
+/// turn.
 struct ReadyQueue<'py> {
     deque: Bound<'py, PyAny>,
     /// How many callbacks were in it.

@@ -186,7 +186,7 @@ impl Operation for Step {
 
     fn end(self, awaitable: &Bound<'_, Object<Polled<Self>>>) {
         let spare = awaitable.clone().unbind();
-        let _old = mem::replace(&mut self.iterator.get().state.lock().spare, Some(spare));
+        let _old = self.iterator.get().state.lock().spare.replace(spare);
     }
 
     fn traverse(&self, visit: &Visit) {

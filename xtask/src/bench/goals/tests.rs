@@ -1,3 +1,5 @@
+//! When a goal is reached, and when a run says nothing about it.
+
 use super::{
     super::record::tests::{record, run},
     *,
