@@ -35,7 +35,9 @@ def main(samples, path):
         sys.exit("nothing to draw: no workload has been measured for the peer, and none at several sizes")
     heights = [height for height, _ in drawings]
     size = (9, sum(heights) + 0.4 * len(heights))
-    figure, grid = plt.subplots(len(drawings), 1, figsize=size, height_ratios=heights, squeeze=False, layout="constrained")
+    figure, grid = plt.subplots(
+        len(drawings), 1, figsize=size, height_ratios=heights, squeeze=False, layout="constrained"
+    )
     for axes, (_, draw) in zip(grid[:, 0], drawings):
         draw(axes)
     # Without the date, which would make each file another.
