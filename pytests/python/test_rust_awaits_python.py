@@ -162,6 +162,16 @@ async def test_many_at_once(way, call):
     assert results == list(range(200))
 
 
+class Lazy:
+    """A coroutine as soon as it is awaited: when it never is, nothing warns."""
+
+    def __init__(self, function, *arguments):
+        self.function, self.arguments = function, arguments
+
+    def __await__(self):
+        return self.function(*self.arguments).__await__()
+
+
 @inherited_from_python
 async def test_called_while_attached_inside_a_loop():
     done = asyncio.Event()
@@ -173,7 +183,7 @@ async def test_called_while_attached_inside_a_loop():
         loop.call_soon_threadsafe(done.set)
 
     error = ValueError("raised")
-    for awaitable, expected in (coroutine(), "the value"), (coroutine(error=error), error):
+    for awaitable, expected in (Lazy(coroutine), "the value"), (Lazy(coroutine, None, error), error):
         bridge.spawn_from_python(awaitable, callback)
         await done.wait()
         done.clear()
@@ -509,7 +519,7 @@ async def test_an_explicit_context_is_used(way):
 async def test_a_spawned_task_has_the_context_of_the_caller():
     seen = asyncio.get_running_loop().create_future()
     VARIABLE.set("from outside")
-    bridge.spawn_from_python(read(), lambda value: seen.get_loop().call_soon_threadsafe(seen.set_result, value))
+    bridge.spawn_from_python(Lazy(read), lambda value: seen.get_loop().call_soon_threadsafe(seen.set_result, value))
     assert await seen == "from outside"
 
 
