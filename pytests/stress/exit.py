@@ -191,6 +191,23 @@ def daemon_thread(rust, loops):
     time.sleep(0.02)
 
 
+@situation
+def first_use_at_exit(rust, loops):
+    """A daemon thread that comes to the bridge, first of all threads, when exit functions are being called."""
+    begin = threading.Event()
+
+    def loop():
+        begin.wait()
+        loops.run(use_without_end(rust))
+
+    def let_it_begin():
+        begin.set()
+        time.sleep(0.02)
+
+    threading.Thread(target=loop, daemon=True).start()
+    atexit.register(let_it_begin)
+
+
 @situation(needs=("wait",))
 def blocked_threads(rust, loops):
     """Daemon threads that wait for Rust when the interpreter ends, and some that are done about then."""

@@ -244,7 +244,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
-    let _installing = Installing::begin();
+    let installing = Installing::begin();
     let exit = PyCFunction::new_closure(py, None, None, |arguments, _| at_exit(arguments.py()))?;
     let fork = PyCFunction::new_closure(py, None, None, |arguments, _| before_fork(arguments.py()))?;
     let os = py.import(intern!(py, "os"))?;
@@ -260,9 +260,45 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     asyncio_future::make_types(py);
     future::make_types(py);
     error::make_types(py);
+    if is_too_late(py)? {
+        drop(installing);
+        stay_outside(py);
+    }
     // Two threads may have come here at once: to be told twice does no harm.
     INSTALLED.store(true, Ordering::Release);
     Ok(())
+}
+
+/// Whether the interpreter may have called its exit functions already, on a thread that it ends.
+///
+/// What is registered while they are being called is not called any more. They come after `threading` has begun to shut
+/// down, which waits for all threads but the daemons.
+///
+/// No Python code runs here: that may let go of the interpreter, which ends the thread then, with our frames on it.
+fn is_too_late(py: Python<'_>) -> PyResult<bool> {
+    let threading = py.import(intern!(py, "threading"))?;
+    let ending = threading.getattr_opt(intern!(py, "_SHUTTING_DOWN"))?;
+    if !ending.map_or(Ok(false), |ending| ending.is_truthy())? || is_main_thread(py)? {
+        return Ok(false);
+    }
+    let ident = py.import(intern!(py, "_thread"))?.call_method0(intern!(py, "get_ident"))?;
+    let threads = threading.getattr(intern!(py, "_active"))?.cast_into::<PyDict>()?;
+    // Nobody waits for one that `threading` does not know.
+    let Some(thread) = threads.get_item(ident)? else { return Ok(true) };
+    thread.getattr(intern!(py, "_daemonic"))?.is_truthy()
+}
+
+/// The rest of the life of a thread that has come to the bridge, first of all threads, when the interpreter is ending.
+///
+/// Nobody else closes the gate. The thread may have a pass, which it will not give back.
+fn stay_outside(py: Python<'_>) {
+    GATE.close();
+    THREAD.with(|thread| {
+        if thread.depth.get() > 0 && GATE.leave(thread.counter()) {
+            tell_who_waits();
+        }
+    });
+    py.detach::<(), _>(|| park());
 }
 
 /// How many threads are in [`install`], and where a fork waits for them.
