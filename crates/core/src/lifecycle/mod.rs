@@ -114,10 +114,13 @@ pub(crate) fn shelter(py: Python<'_>) -> Option<Pass> {
 }
 
 fn enter_or_park_attached(py: Python<'_>) -> Pass {
-    enter().unwrap_or_else(|| {
-        py.detach::<(), _>(|| park());
-        unreachable!("it stays there")
-    })
+    enter().unwrap_or_else(|| park_attached(py))
+}
+
+/// [`park`], on a thread that is attached.
+fn park_attached(py: Python<'_>) -> ! {
+    py.detach::<(), _>(|| park());
+    unreachable!("it stays there")
 }
 
 /// Asks for a pass on a thread that is not attached and is about to attach; when the interpreter is ending, the thread
@@ -291,14 +294,14 @@ fn is_too_late(py: Python<'_>) -> PyResult<bool> {
 /// The rest of the life of a thread that has come to the bridge, first of all threads, when the interpreter is ending.
 ///
 /// Nobody else closes the gate. The thread may have a pass, which it will not give back.
-fn stay_outside(py: Python<'_>) {
+fn stay_outside(py: Python<'_>) -> ! {
     GATE.close();
     THREAD.with(|thread| {
         if thread.depth.get() > 0 && GATE.leave(thread.counter()) {
             tell_who_waits();
         }
     });
-    py.detach::<(), _>(|| park());
+    park_attached(py)
 }
 
 /// How many threads are in [`install`], and where a fork waits for them.
