@@ -71,9 +71,16 @@ def test_run_coroutine_threadsafe(new_loop, way):
     gate.wait_for_starts(1)
     assert future.cancel()
     gate.wait_for_drops(1)
-    # The loop's task is cancelled before what is sent after it is run.
+    # The value is dropped by a worker; the loop's task hears of it after that.
+    asyncio.run_coroutine_threadsafe(other_tasks(), loop).result(20)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
+
+
+async def other_tasks():
+    """Waits for the end of all tasks of the running loop but this one."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def in_loop(make, *arguments):
