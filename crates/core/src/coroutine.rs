@@ -21,7 +21,7 @@ use crate::{
     error,
     lifecycle::{self, Process},
     once::PyOnce,
-    spin_lock::SpinLock,
+    sync::SpinLock,
     task::{self, Path, Polled, Start},
 };
 

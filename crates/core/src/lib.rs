@@ -24,7 +24,6 @@ mod class;
 mod error;
 mod panic;
 mod sync;
-mod spin_lock;
 mod once;
 #[doc(hidden)]
 pub mod private;

@@ -30,7 +30,7 @@ use crate::{
     event_loop::{Delivery, InFlight, Resume, call_soon},
     lifecycle::Process,
     once::{PyOnce, intern},
-    spin_lock::SpinLock,
+    sync::SpinLock,
     task::{Cancel, Path},
 };
 

@@ -42,8 +42,7 @@ use crate::{
     future::Call,
     lifecycle::{self, PerProcess, Process},
     once::{PyOnce, intern},
-    spin_lock::SpinLock,
-    sync::Lock,
+    sync::{Lock, SpinLock},
 };
 
 /// The handle of one Python event loop, for any thread.

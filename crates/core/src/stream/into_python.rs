@@ -22,7 +22,7 @@ use crate::{
     class::{self, Arguments, AsyncIterate, Class, Get, Members, Object, Protocol, Visit},
     lifecycle::Process,
     once::PyOnce,
-    spin_lock::SpinLock,
+    sync::SpinLock,
     task::Path,
 };
 

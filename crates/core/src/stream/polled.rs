@@ -20,7 +20,7 @@ use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     once::PyOnce,
-    spin_lock::SpinLock,
+    sync::SpinLock,
     task::Path,
 };
 
