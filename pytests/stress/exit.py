@@ -317,6 +317,17 @@ def handler(rust, loops):
     atexit.register(lambda: loops.run(main()))
 
 
+@situation
+def first_use_in_a_handler(rust, loops):
+    """A function that `atexit` calls is the first of all to use the bridge, and leaves workers that attach."""
+
+    async def main():
+        keep(*(rust.attaching() for _ in range(4)))
+        await asyncio.sleep(0.005)
+
+    atexit.register(lambda: on_open_loop(loops, main()))
+
+
 _late = []
 
 

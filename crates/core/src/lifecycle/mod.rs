@@ -263,32 +263,59 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     asyncio_future::make_types(py);
     future::make_types(py);
     error::make_types(py);
-    if is_too_late(py)? {
-        drop(installing);
-        stay_outside(py);
+    if may_be_calling_exit_functions(py)? {
+        if is_main_thread(py)? {
+            close_when_forgotten(py)?;
+        } else if is_ended_with_the_interpreter(py)? {
+            drop(installing);
+            stay_outside(py);
+        }
     }
     // Two threads may have come here at once: to be told twice does no harm.
     INSTALLED.store(true, Ordering::Release);
     Ok(())
 }
 
-/// Whether the interpreter may have called its exit functions already, on a thread that it ends.
+/// Whether the interpreter may be calling its exit functions already: what is registered from then on it does not call.
 ///
-/// What is registered while they are being called is not called any more. They come after `threading` has begun to shut
-/// down, which waits for all threads but the daemons.
+/// They come after `threading` has begun to shut down, which waits for all threads but the daemons.
 ///
-/// No Python code runs here: that may let go of the interpreter, which ends the thread then, with our frames on it.
-fn is_too_late(py: Python<'_>) -> PyResult<bool> {
-    let threading = py.import(intern!(py, "threading"))?;
-    let ending = threading.getattr_opt(intern!(py, "_SHUTTING_DOWN"))?;
-    if !ending.map_or(Ok(false), |ending| ending.is_truthy())? || is_main_thread(py)? {
-        return Ok(false);
-    }
+/// No Python code runs here: that may let go of the interpreter, which may end the thread then, with our frames on it.
+fn may_be_calling_exit_functions(py: Python<'_>) -> PyResult<bool> {
+    let ending = py.import(intern!(py, "threading"))?.getattr_opt(intern!(py, "_SHUTTING_DOWN"))?;
+    ending.map_or(Ok(false), |ending| ending.is_truthy())
+}
+
+/// Whether the interpreter does not wait for this thread, which is not the main one, but ends it. No Python code runs
+/// here either.
+fn is_ended_with_the_interpreter(py: Python<'_>) -> PyResult<bool> {
     let ident = py.import(intern!(py, "_thread"))?.call_method0(intern!(py, "get_ident"))?;
-    let threads = threading.getattr(intern!(py, "_active"))?.cast_into::<PyDict>()?;
+    let threads = py.import(intern!(py, "threading"))?.getattr(intern!(py, "_active"))?.cast_into::<PyDict>()?;
     // Nobody waits for one that `threading` does not know.
     let Some(thread) = threads.get_item(ident)? else { return Ok(true) };
     thread.getattr(intern!(py, "_daemonic"))?.is_truthy()
+}
+
+/// For an exit function that is the first to use the bridge: closes the gate after the last of them.
+///
+/// What they register is not called, but `atexit` forgets it with all the others when it has called these.
+fn close_when_forgotten(py: Python<'_>) -> PyResult<()> {
+    struct Forgotten(Process);
+
+    impl Drop for Forgotten {
+        fn drop(&mut self) {
+            if self.0.is_current() {
+                Python::attach(at_exit);
+            }
+        }
+    }
+
+    let forgotten = Forgotten(Process::current());
+    let never_called = PyCFunction::new_closure(py, None, None, move |_, _| {
+        let _kept = &forgotten;
+    })?;
+    py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (never_called,))?;
+    Ok(())
 }
 
 /// The rest of the life of a thread that has come to the bridge, first of all threads, when the interpreter is ending.
