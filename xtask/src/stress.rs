@@ -23,7 +23,7 @@ pub(crate) enum Stress {
     Asan(sanitize::Options),
     /// The Rust tests under ThreadSanitizer.
     ///
-    /// Needs a toolchain whose standard library has it too: others report races that the library's locks exclude.
+    /// Needs a nightly toolchain with the sources of the standard library, which is built with it.
     Tsan(sanitize::Options),
 }
 

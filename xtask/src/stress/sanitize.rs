@@ -1,5 +1,7 @@
 //! The Rust tests, built by a nightly compiler with a sanitizer in them.
 
+use std::path::Path;
+
 use xshell::cmd;
 
 use crate::{
@@ -46,8 +48,7 @@ impl Sanitizer {
     fn flags(self) -> &'static str {
         match self {
             Self::Address => "-Zsanitizer=address",
-            // The standard library comes without the sanitizer in it.
-            Self::Thread => "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer",
+            Self::Thread => "-Zsanitizer=thread",
         }
     }
 
@@ -59,6 +60,22 @@ impl Sanitizer {
                 vec![("ASAN_OPTIONS", "detect_leaks=0".to_owned()), ("PYTHONMALLOC", "malloc".to_owned())]
             }
             Self::Thread => vec![("TSAN_OPTIONS", "halt_on_error=1".to_owned())],
+        }
+    }
+
+    /// What cargo is told. What the standard library's locks exclude is seen only if the sanitizer is in these too.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Address => &[],
+            Self::Thread => &["-Zbuild-std"],
+        }
+    }
+
+    /// What has to be there beside the compiler, in its own folder, and the component that it comes with.
+    fn needs(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Address => None,
+            Self::Thread => Some(("lib/rustlib/src/rust/library", "rust-src")),
         }
     }
 }
@@ -86,16 +103,26 @@ pub(crate) fn run(
     let Some(target) = version.output.lines().find_map(|line| line.strip_prefix("host: ")) else {
         return Err(Stop::Failed(format!("rustc does not say what `{toolchain}` builds for")));
     };
+    if let Some((folder, component)) = sanitizer.needs() {
+        let sysroot = runner.run(cmd!(shell, "rustc --print sysroot"), Output::Capture)?.output;
+        if !Path::new(sysroot.trim()).join(folder).exists() {
+            return Err(Stop::Failed(format!(
+                "the toolchain `{toolchain}` has no sources of the standard library, which has to be built with the \
+                 sanitizer; install them: `rustup component add {component} --toolchain {toolchain}`"
+            )));
+        }
+    }
     shell.set_var("RUSTFLAGS", sanitizer.flags());
     for (name, value) in sanitizer.environment() {
         shell.set_var(name, value);
     }
+    let arguments = sanitizer.arguments();
     let mut report = Report::default();
     report.step(sanitizer.name(), || {
         // With a target named, the flags are for the tests only, and not for build scripts and macros.
         let tests = cmd!(
             shell,
-            "cargo test --target {target} --package pyo3-await-pytests --no-fail-fast --test {test} {filter...}"
+            "cargo test {arguments...} --target {target} --package pyo3-await-pytests --no-fail-fast --test {test} {filter...}"
         );
         let finished = runner.run(tests, Output::Tee)?;
         Ok(test::judge(&finished, Counts::of_libtest(&finished.output), filter.is_some()))
