@@ -467,7 +467,7 @@ async fn a_thousand_streams_run_at_once() -> PyResult<()> {
     Ok(())
 }
 
-#[pyo3_await::test(crate = adapter, timeout = "180s")]
+#[pyo3_await::test(crate = adapter, timeout = "600s")]
 async fn of_a_million_items_few_are_alive_at_a_time() -> PyResult<()> {
     const ITEMS: usize = 1_000_000;
     const CAPACITY: usize = 64;

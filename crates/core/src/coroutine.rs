@@ -3,10 +3,7 @@
 use std::{
     ffi::{CStr, CString},
     mem,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use pyo3::{
@@ -27,8 +24,6 @@ use crate::{
 
 /// The contents of the Python object.
 pub(crate) struct Coroutine {
-    /// Taken for the time of a step: a second `send`, `throw` or `close` at the same time finds it taken.
-    running: AtomicBool,
     /// Where it was made: a task that was not started in one process is nobody's in another.
     process: Process,
     state: SpinLock<State>,
@@ -45,6 +40,8 @@ struct State {
 enum Stage {
     /// Nothing has happened yet.
     Created(Arc<dyn Start>),
+    /// A step is under way: another `send`, `throw` or `close` is refused.
+    Running,
     /// The Rust future runs, and the waiter was yielded.
     Suspended(Py<Object<AsyncioFuture>>),
     /// It has returned, raised or been closed.
@@ -61,7 +58,6 @@ struct Names {
 /// A coroutine for a task that has not been started.
 pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, PyAny>> {
     let coroutine = Coroutine {
-        running: AtomicBool::new(false),
         process: Process::current(),
         path: task.path(),
         state: SpinLock::new(State { stage: Stage::Created(task), renamed: None }),
@@ -69,38 +65,37 @@ pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, Py
     Ok(class::new(py, coroutine)?.into_any())
 }
 
-/// The right to step a coroutine.
-struct Step<'a>(&'a Coroutine);
+/// The right to step a coroutine, which is running for that long.
+struct Step<'a> {
+    coroutine: &'a Coroutine,
+    /// What comes after it. Until it is known to go on, it is closed: so it stays when the step fails.
+    next: Stage,
+}
 
 impl<'a> Step<'a> {
-    fn take(coroutine: &'a Coroutine) -> PyResult<Self> {
-        // Acquire and release: a step sees what the one before it did, on whichever thread that was.
-        if coroutine.running.swap(true, Ordering::Acquire) {
+    /// Begins a step, and gives the stage that the coroutine was in.
+    fn begin(coroutine: &'a Coroutine) -> PyResult<(Self, Stage)> {
+        let stage = mem::replace(&mut coroutine.state.lock().stage, Stage::Running);
+        if let Stage::Running = stage {
             return Err(PyValueError::new_err("coroutine already executing"));
         }
-        Ok(Self(coroutine))
-    }
-
-    /// Moves the coroutine to another stage, and gives the old one.
-    fn replace(&self, stage: Stage) -> Stage {
-        mem::replace(&mut self.0.state.lock().stage, stage)
+        Ok((Self { coroutine, next: Stage::Closed }, stage))
     }
 }
 
 impl Drop for Step<'_> {
     fn drop(&mut self) {
-        self.0.running.store(false, Ordering::Release);
+        self.coroutine.state.lock().stage = mem::replace(&mut self.next, Stage::Closed);
     }
 }
 
 impl Coroutine {
     fn resume<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
-        let step = Step::take(self)?;
-        // Until it is known to go on, it is closed: so it stays when anything below fails.
-        match step.replace(Stage::Closed) {
+        let (mut step, stage) = Step::begin(self)?;
+        match stage {
             Stage::Created(task) => {
                 if !value.is_none() {
-                    step.replace(Stage::Created(task));
+                    step.next = Stage::Created(task);
                     return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
                 }
                 if !self.process.is_current() {
@@ -121,23 +116,23 @@ impl Coroutine {
                 }
                 step.go_on(future)
             }
-            Stage::Closed => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+            Stage::Running | Stage::Closed => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
         }
     }
 
     /// Raises `error` where the coroutine is suspended: the Rust future cannot catch it, so that is its end.
     fn throw(&self, py: Python<'_>, error: PyErr) -> PyResult<PyErr> {
-        let step = Step::take(self)?;
-        match step.replace(Stage::Closed) {
-            Stage::Closed => return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
-            stage => stage.abandon(py, self.process),
+        let (_step, stage) = Step::begin(self)?;
+        if let Stage::Closed = stage {
+            return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
         }
+        stage.abandon(py, self.process);
         Ok(error)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let step = Step::take(self)?;
-        step.replace(Stage::Closed).abandon(py, self.process);
+        let (_step, stage) = Step::begin(self)?;
+        stage.abandon(py, self.process);
         Ok(())
     }
 
@@ -152,11 +147,9 @@ impl Coroutine {
     }
 
     fn state_name(&self) -> &'static str {
-        if self.running.load(Ordering::Relaxed) {
-            return "running";
-        }
         match &self.state.lock().stage {
             Stage::Created(_) => "created",
+            Stage::Running => "running",
             Stage::Suspended(_) => "suspended",
             Stage::Closed => "closed",
         }
@@ -164,10 +157,10 @@ impl Coroutine {
 }
 
 impl Step<'_> {
-    fn go_on<'py>(&self, future: Bound<'py, Object<AsyncioFuture>>) -> PyResult<Sent<'py>> {
+    fn go_on<'py>(&mut self, future: Bound<'py, Object<AsyncioFuture>>) -> PyResult<Sent<'py>> {
         match AsyncioFuture::resume(&future) {
             Ok(Sent::Yield(object)) => {
-                self.replace(Stage::Suspended(future.unbind()));
+                self.next = Stage::Suspended(future.unbind());
                 Ok(Sent::Yield(object))
             }
             Ok(Sent::Return(value)) => Ok(Sent::Return(value)),
@@ -262,7 +255,7 @@ impl Stage {
             Self::Suspended(future) => future.get().abandon(py),
             // What it refers to may be another process's runtime.
             Self::Created(task) if !process.is_current() => mem::forget(task),
-            Self::Created(_) | Self::Closed => {}
+            Self::Created(_) | Self::Running | Self::Closed => {}
         }
     }
 }
@@ -352,7 +345,8 @@ fn cr_await<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn cr_running<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(PyBool::new(this.py(), this.get().running.load(Ordering::Relaxed)).to_owned().into_any())
+    let running = matches!(this.get().state.lock().stage, Stage::Running);
+    Ok(PyBool::new(this.py(), running).to_owned().into_any())
 }
 
 fn cr_suspended<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
