@@ -1,5 +1,7 @@
 //! Python's side of an awaitable: what it is, and how it becomes a task.
 
+use std::sync::OnceLock;
+
 use pyo3::{
     exceptions::{PyKeyboardInterrupt, PySystemExit},
     prelude::*,
@@ -87,7 +89,7 @@ pub(super) fn schedule<'py>(
         let task = context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))??;
         return Ok(Scheduled { task, begun: false });
     }
-    if py.version_info() >= (3, 12) {
+    if tasks_begin_at_once(py) {
         let task = begun_task(context, awaitable, &keywords)?;
         return Ok(Scheduled { task, begun: true });
     }
@@ -108,6 +110,14 @@ fn task_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static TASK: PyOnce<Py<PyType>> = PyOnce::new();
 
     TASK.import(py, "asyncio", "Task")
+}
+
+/// Whether asyncio's tasks can take their first step when they are made.
+fn tasks_begin_at_once(py: Python<'_>) -> bool {
+    static BEGIN: OnceLock<bool> = OnceLock::new();
+
+    // Python puts its version together each time. Nothing in here lets go of the interpreter.
+    *BEGIN.get_or_init(|| py.version_info() >= (3, 12))
 }
 
 /// Keeps a task from reporting its exception, which the caller gets.
