@@ -474,17 +474,22 @@ async fn of_a_million_items_few_are_alive_at_a_time() -> PyResult<()> {
 
     let code = Code::new(
         c"
+import threading
+
 living = most = 0
+lock = threading.Lock()
 
 class Item:
     __slots__ = ()
     def __init__(self):
         global living, most
-        living += 1
-        most = max(most, living)
+        with lock:
+            living += 1
+            most = max(most, living)
     def __del__(self):
         global living
-        living -= 1
+        with lock:
+            living -= 1
 
 async def make(number):
     for _ in range(number):
