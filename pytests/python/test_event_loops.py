@@ -436,6 +436,9 @@ async def test_a_loop_inside_a_loop_inside_a_loop(run_nested, way):
     assert await bridge.value(way, 1, True) == 1
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="a thread has one current task there: asyncio refuses tasks of another loop"
+)
 async def test_another_loop_inside_a_task_has_its_own_futures(loop_class, way):
     """Which asyncio does not allow by itself."""
 

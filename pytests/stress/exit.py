@@ -158,9 +158,17 @@ def awaiting_python(rust, loops):
 
 @situation
 def awaiting_python_when_closed(rust, loops):
+    begun = []
+
+    async def wait():
+        begun.append(True)
+        await asyncio.sleep(FOR_EVER)
+
     async def main():
-        keep(*(rust.awaiting(asyncio.sleep(FOR_EVER)) for _ in range(20)))
-        await asyncio.sleep(0.005)
+        keep(*(rust.awaiting(wait()) for _ in range(20)))
+        # Python warns of a coroutine that nobody has begun to await.
+        while len(begun) < 20:
+            await asyncio.sleep(0.001)
 
     loops.run(main())
 
