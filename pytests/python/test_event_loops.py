@@ -6,6 +6,7 @@ import gc
 import io
 import logging
 import os
+import sys
 import threading
 import time
 import warnings
