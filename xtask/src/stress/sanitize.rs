@@ -66,8 +66,8 @@ impl Sanitizer {
     /// What cargo is told. What the standard library's locks exclude is seen only if the sanitizer is in these too.
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Address => &[],
-            Self::Thread => &["-Zbuild-std"],
+            Self::Address => &["--no-fail-fast"],
+            Self::Thread => &["--no-fail-fast", "-Zbuild-std"],
         }
     }
 
@@ -122,7 +122,7 @@ pub(crate) fn run(
         // With a target named, the flags are for the tests only, and not for build scripts and macros.
         let tests = cmd!(
             shell,
-            "cargo test {arguments...} --target {target} --package pyo3-await-pytests --no-fail-fast --test {test} {filter...}"
+            "cargo test --target {target} --package pyo3-await-pytests {arguments...} --test {test} {filter...}"
         );
         let finished = runner.run(tests, Output::Tee)?;
         Ok(test::judge(&finished, Counts::of_libtest(&finished.output), filter.is_some()))
