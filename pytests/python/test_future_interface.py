@@ -336,6 +336,30 @@ async def test_calls_back_before_what_is_scheduled_later():
         assert order == ["callback", "another", "from a callback"]
 
 
+async def test_gather_is_told_in_the_moment_in_which_it_is_done():
+    pair = await pending()
+    gathered = asyncio.gather(pair.future)
+    pair.gate.open(1)
+    while not pair.future.done():
+        await asyncio.sleep(0)
+    assert gathered.done()
+    assert await gathered == ["the value"]
+
+
+async def test_gather_is_told_in_the_order_in_which_the_callbacks_came():
+    pair = await pending()
+    for future in pair.both:
+        gathered, told = [], []
+        future.add_done_callback(lambda _, gathered=gathered, told=told: told.append(gathered[0].done()))
+        gathered.append(asyncio.gather(future))
+        future.add_done_callback(lambda _, gathered=gathered, told=told: told.append(gathered[0].done()))
+        pair.gate.open(1)
+        pair.opened.set()
+        await gathered[0]
+        await turns()
+        assert told == [False, True]
+
+
 async def test_calls_back_in_the_context_of_each_callback():
     pair = await pending()
     seen = []

@@ -4,7 +4,10 @@ use std::{
     cell::{Cell, RefCell},
     fmt,
     future::Future,
+    marker::PhantomData,
+    mem::{self, ManuallyDrop},
     pin::Pin,
+    ptr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -35,14 +38,22 @@ struct Inner {
 }
 
 thread_local! {
-    static CURRENT: Current = const { Current { locals: RefCell::new(None), in_place: Cell::new(false) } };
+    static CURRENT: Current =
+        const { Current { locals: RefCell::new(ManuallyDrop::new(None)), in_place: Cell::new(false) } };
 }
 
 /// The Rust task that a thread polls.
 struct Current {
-    locals: RefCell<Option<TaskLocals>>,
+    /// Whoever puts locals in takes them out: a thread has none when it ends. To reach what has no destructor is cheaper.
+    locals: RefCell<ManuallyDrop<Option<TaskLocals>>>,
     /// It is polled in place, on the thread of its event loop: it gets its locals when it asks for them.
     in_place: Cell<bool>,
+}
+
+impl Current {
+    fn replace(&self, locals: Option<TaskLocals>) -> Option<TaskLocals> {
+        ManuallyDrop::into_inner(self.locals.replace(ManuallyDrop::new(locals)))
+    }
 }
 
 impl TaskLocals {
@@ -159,13 +170,14 @@ impl TaskLocals {
 
     /// The locals of the Rust task that calls, if it has any.
     pub(crate) fn of_task() -> PyResult<Option<Self>> {
-        let (known, in_place) = CURRENT.with(|current| (current.locals.borrow().clone(), current.in_place.get()));
+        let (known, in_place) =
+            CURRENT.with(|current| (Option::clone(&current.locals.borrow()), current.in_place.get()));
         if known.is_some() || !in_place {
             return Ok(known);
         }
         // A poll in place is made attached, so that this waits for nothing.
         let locals = Python::attach(Self::running)?;
-        drop(CURRENT.with(|current| current.locals.replace(locals.clone())));
+        drop(CURRENT.with(|current| current.replace(locals.clone())));
         Ok(locals)
     }
 }
@@ -273,7 +285,7 @@ impl<'a> Entered<'a> {
 
     fn with(place: &'a mut Option<TaskLocals>, in_place: bool) -> Self {
         CURRENT.with(|current| {
-            let outer = current.locals.replace(place.take());
+            let outer = current.replace(place.take());
             Self { place, outer, outer_in_place: current.in_place.replace(in_place) }
         })
     }
@@ -283,7 +295,36 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         CURRENT.with(|current| {
             current.in_place.set(self.outer_in_place);
-            *self.place = current.locals.replace(self.outer.take());
+            *self.place = current.replace(self.outer.take());
+        });
+    }
+}
+
+/// The same, for locals that stay where they are: no reference is counted, and nothing is moved.
+pub(crate) struct Borrowed<'a> {
+    outer: Option<TaskLocals>,
+    outer_in_place: bool,
+    lent: PhantomData<&'a TaskLocals>,
+}
+
+impl<'a> Borrowed<'a> {
+    pub(crate) fn new(locals: &'a TaskLocals) -> Self {
+        // SAFETY: the copy is in place for less than `'a`, and is never dropped: who takes it out, below, forgets it, and
+        // others clone it.
+        let copy = unsafe { ptr::read(locals) };
+        CURRENT.with(|current| Self {
+            outer: current.replace(Some(copy)),
+            outer_in_place: current.in_place.replace(false),
+            lent: PhantomData,
+        })
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        CURRENT.with(|current| {
+            current.in_place.set(self.outer_in_place);
+            mem::forget(current.replace(self.outer.take()));
         });
     }
 }

@@ -5,12 +5,7 @@ use std::future::Future;
 use futures_core::Stream;
 use pyo3::prelude::*;
 
-use crate::{
-    block_on, coroutine,
-    lifecycle::Admitted,
-    local, locals, run, stream,
-    task::{self, FirstPoll},
-};
+use crate::{block_on, lifecycle::Admitted, locals, private, run, stream};
 
 /// A Rust runtime that futures can be run on.
 ///
@@ -127,7 +122,7 @@ pub trait RuntimeExt: Runtime {
         F: Future<Output = PyResult<T>> + Send + 'static,
         T: for<'a> IntoPyObject<'a> + Send + 'static,
     {
-        coroutine::new(py, task::new(self.clone(), future, FirstPoll::OnRuntime))
+        private::into_coroutine(self.clone(), py, future)
     }
 
     /// Turns a Rust future into a Python coroutine that polls it once in place.
@@ -152,7 +147,7 @@ pub trait RuntimeExt: Runtime {
         F: Future<Output = PyResult<T>> + Send + 'static,
         T: for<'a> IntoPyObject<'a> + Send + 'static,
     {
-        coroutine::new(py, task::new(self.clone(), future, FirstPoll::InPlace))
+        private::into_eager_coroutine(self.clone(), py, future)
     }
 
     /// Turns a Rust future that need not be `Send` into a Python coroutine.
@@ -177,7 +172,7 @@ pub trait RuntimeExt: Runtime {
         F: Future<Output = PyResult<T>> + 'static,
         T: for<'a> IntoPyObject<'a> + 'static,
     {
-        coroutine::new(py, local::new(self.clone(), future))
+        private::into_local_coroutine(self.clone(), py, future)
     }
 
     /// Starts a Rust future now and gives Python an asyncio future for it.
@@ -197,7 +192,7 @@ pub trait RuntimeExt: Runtime {
         F: Future<Output = PyResult<T>> + Send + 'static,
         T: for<'a> IntoPyObject<'a> + Send + 'static,
     {
-        task::start(py, task::new(self.clone(), future, FirstPoll::OnRuntime), None).map(Bound::into_any)
+        private::into_asyncio_future(self.clone(), py, future)
     }
 
     /// Turns a Rust stream into a Python asynchronous iterator, for `async for`.
@@ -417,7 +412,7 @@ macro_rules! adapter {
             F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
             T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
         {
-            $crate::RuntimeExt::into_coroutine(&current_runtime()?, py, future)
+            $crate::private::into_coroutine(current_runtime()?, py, future)
         }
 
         /// Turns a Rust future into a Python coroutine that polls it once in place, on the current runtime.
@@ -431,7 +426,7 @@ macro_rules! adapter {
             F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
             T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
         {
-            $crate::RuntimeExt::into_eager_coroutine(&current_runtime()?, py, future)
+            $crate::private::into_eager_coroutine(current_runtime()?, py, future)
         }
 
         /// Turns a Rust future that need not be `Send` into a Python coroutine, with the current runtime's context.
@@ -445,7 +440,7 @@ macro_rules! adapter {
             F: ::core::future::Future<Output = $crate::private::PyResult<T>> + 'static,
             T: for<'py> $crate::private::IntoPyObject<'py> + 'static,
         {
-            $crate::RuntimeExt::into_local_coroutine(&current_runtime()?, py, future)
+            $crate::private::into_local_coroutine(current_runtime()?, py, future)
         }
 
         /// Starts a Rust future on the current runtime and gives Python an asyncio future for it.
@@ -460,7 +455,7 @@ macro_rules! adapter {
             F: ::core::future::Future<Output = $crate::private::PyResult<T>> + ::core::marker::Send + 'static,
             T: for<'py> $crate::private::IntoPyObject<'py> + ::core::marker::Send + 'static,
         {
-            $crate::RuntimeExt::into_asyncio_future(&current_runtime()?, py, future)
+            $crate::private::into_asyncio_future(current_runtime()?, py, future)
         }
 
         /// Turns a Rust stream into a Python asynchronous iterator, on the current runtime.

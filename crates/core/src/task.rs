@@ -36,7 +36,7 @@ use crate::{
     error,
     event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
     lifecycle,
-    locals::Entered,
+    locals::{Borrowed, Entered},
     panic::{self, Panic},
 };
 
@@ -46,11 +46,11 @@ pub(crate) struct Task<R: Runtime, F, T> {
     first_poll: FirstPoll,
     /// Set once by anybody, before `waker` is woken; read by the driver, after it has registered with `waker`.
     cancelled: AtomicBool,
-    /// The runtime's waker, registered by the driver at each poll.
+    /// The runtime's waker, registered by the driver when the future waits.
     waker: AtomicWaker,
     /// The key of the Python waiter among what the event loop has in flight. Written before the driver is made.
     waiter: AtomicUsize,
-    /// Set when the driver is made; here they are dropped on the loop's thread, with the task.
+    /// Set before the driver is made, and dropped on the loop's thread, with the task.
     locals: OnceLock<TaskLocals>,
     /// See the table of the module.
     stage: UnsafeCell<Stage<F, T>>,
@@ -277,9 +277,9 @@ where
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
         // Relaxed: `spawn` hands the driver, and with it this write, to its thread.
         self.letter.waiter.store(waiter, Ordering::Relaxed);
-        let _ = self.letter.locals.set(locals.clone());
+        let _ = self.letter.locals.set(locals);
         let runtime = self.letter.runtime.clone();
-        runtime.spawn(Driver { task: Some(self), locals: Some(locals) });
+        runtime.spawn(Driver { task: Some(self) });
     }
 }
 
@@ -313,8 +313,40 @@ where
 {
     /// `None` when the task has ended.
     task: Option<Arc<Envelope<Task<R, F, T>>>>,
-    /// `None` during a poll, and when the task has ended.
-    locals: Option<TaskLocals>,
+}
+
+impl<R, F, T> Task<R, F, T>
+where
+    R: Runtime,
+    F: Future<Output = PyResult<T>> + Send + 'static,
+    T: for<'py> IntoPyObject<'py> + Send + 'static,
+{
+    /// Polls the future, for the driver, which gives its end.
+    ///
+    /// # Safety
+    ///
+    /// Called by the driver, which owns the stage.
+    unsafe fn poll(&self, cx: &mut Context<'_>) -> Poll<End<T>> {
+        if self.cancelled.load(Ordering::Acquire) {
+            return Poll::Ready(End::Cancelled);
+        }
+        // SAFETY: the caller owns the stage.
+        let Stage::Future(future) = (unsafe { &mut *self.stage.get() }) else { unreachable!("it has not ended") };
+        // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
+        let future = unsafe { Pin::new_unchecked(future) };
+        let polled = {
+            let _entered = Borrowed::new(self.locals.get().expect("they were set before the driver was made"));
+            panic::catch(|| future.poll(cx))
+        };
+        match polled {
+            Ok(Poll::Ready(result)) => return Poll::Ready(End::from(result)),
+            Err(panic) => return Poll::Ready(End::from(panic)),
+            Ok(Poll::Pending) => {}
+        }
+        // First the waker, then the flag: a cancellation that comes after the look at the flag finds the waker.
+        self.waker.register(cx.waker());
+        if self.cancelled.load(Ordering::Acquire) { Poll::Ready(End::Cancelled) } else { Poll::Pending }
+    }
 }
 
 impl<R, F, T> Driver<R, F, T>
@@ -325,14 +357,14 @@ where
 {
     /// Drops the future, if it is still there, and sends its end to the event loop.
     fn end(&mut self, end: End<T>) {
-        let (Some(task), Some(locals)) = (self.task.take(), self.locals.take()) else { return };
+        let Some(task) = self.task.take() else { return };
         // SAFETY: the driver owns the stage until it posts the task, and it gives up the task here.
         let stage = unsafe { &mut *task.letter.stage.get() };
         let end = drop_future(|| *stage = Stage::Delivered, end);
         *stage = Stage::Ended(end);
+        let locals = task.letter.locals.get().expect("they were set before the driver was made");
+        // After the post the task may be gone, and the locals with it.
         let event_loop: Arc<EventLoop> = Arc::clone(locals.handle());
-        // The task has the locals too. After the post it may be gone, and a context is not to be released here.
-        drop(locals);
         event_loop.post(task);
     }
 }
@@ -346,32 +378,17 @@ where
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        let Some(task) = &this.task else { return Poll::Ready(()) };
+        let Some(task) = &self.task else { return Poll::Ready(()) };
         // When the interpreter is ending nobody waits for the task any more: it stays as it is.
         let Some(_pass) = lifecycle::enter() else { return Poll::Pending };
-        // First the waker, then the flag: a cancellation that comes after the look at the flag finds the waker.
-        task.letter.waker.register(cx.waker());
-        if task.letter.cancelled.load(Ordering::Acquire) {
-            this.end(End::Cancelled);
-            return Poll::Ready(());
+        // SAFETY: this is the driver.
+        match unsafe { task.letter.poll(cx) } {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(end) => {
+                self.end(end);
+                Poll::Ready(())
+            }
         }
-        // SAFETY: the driver owns the stage.
-        let Stage::Future(future) = (unsafe { &mut *task.letter.stage.get() }) else {
-            unreachable!("it has not ended")
-        };
-        // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
-        let future = unsafe { Pin::new_unchecked(future) };
-        let polled = {
-            let _entered = Entered::new(&mut this.locals);
-            panic::catch(|| future.poll(cx))
-        };
-        match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(result)) => this.end(End::from(result)),
-            Err(panic) => this.end(End::from(panic)),
-        }
-        Poll::Ready(())
     }
 }
 
@@ -385,7 +402,7 @@ where
         match lifecycle::enter() {
             Some(_pass) => self.end(End::Abandoned),
             // The future may have Python objects, or code that attaches when it is dropped: it is leaked.
-            None => mem::forget((self.task.take(), self.locals.take())),
+            None => mem::forget(self.task.take()),
         }
     }
 }

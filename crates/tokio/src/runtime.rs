@@ -4,7 +4,11 @@ use std::{
     fmt,
     future::Future,
     io, mem,
-    sync::{Arc, Mutex, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -57,16 +61,34 @@ impl pyo3_await::Runtime for Tokio {
 }
 
 /// The runtime that the process uses where none is at hand.
-static DEFAULT: PerProcess<Mutex<Default>> = PerProcess::new(|parents| {
+static DEFAULT: PerProcess<Defaults> = PerProcess::new(|parents| {
     // A lock that is held now, for a moment, stays so: its thread is not in this process.
-    Mutex::new(match parents.and_then(|parents| parents.try_lock().ok()).as_deref() {
+    let now = match parents.and_then(|parents| parents.now.try_lock().ok()).as_deref() {
         Some(Default::Given(_) | Default::LeftBehind) => Default::LeftBehind,
         Some(Default::Configured(builder) | Default::Started(_, _, builder)) => {
             Default::Configured(Arc::clone(builder))
         }
         Some(Default::Unset) | None => Default::Unset,
-    })
+    };
+    Defaults { first: OnceLock::new(), first_stopped: AtomicBool::new(false), now: Mutex::new(now) }
 });
+
+/// The default runtime, and how it is found without a lock: by nearly everybody, since few are ever stopped.
+struct Defaults {
+    first: OnceLock<Tokio>,
+    first_stopped: AtomicBool,
+    now: Mutex<Default>,
+}
+
+impl Defaults {
+    fn lock(&self) -> MutexGuard<'_, Default> {
+        self.now.lock().expect("nothing panics under the lock")
+    }
+
+    fn first(&self) -> Option<&Tokio> {
+        self.first.get().filter(|_| !self.first_stopped.load(Ordering::Relaxed))
+    }
+}
 
 enum Default {
     Unset,
@@ -196,12 +218,13 @@ impl Tokio {
                 "Tokio::shutdown was called by a tokio task, which would wait for itself: call it in another thread",
             ));
         }
-        let mut default = DEFAULT.get().lock().expect("nothing panics under the lock");
+        let mut default = DEFAULT.get().lock();
         let old = mem::replace(&mut *default, Default::Unset);
         let Default::Started(_, threads, builder) = old else {
             *default = old;
             return Ok(());
         };
+        DEFAULT.get().first_stopped.store(true, Ordering::Relaxed);
         *default = Default::Configured(builder);
         drop(default);
         // Futures may attach, and so may what is dropped with them.
@@ -210,7 +233,7 @@ impl Tokio {
     }
 
     fn replace(new: Default) -> Result<(), AlreadyInUse> {
-        let mut default = DEFAULT.get().lock().expect("nothing panics under the lock");
+        let mut default = DEFAULT.get().lock();
         if let Default::Started(..) | Default::Given(_) = *default {
             return Err(AlreadyInUse(()));
         }
@@ -219,9 +242,17 @@ impl Tokio {
     }
 
     fn default_runtime() -> PyResult<Self> {
-        let mut default = DEFAULT.get().lock().expect("nothing panics under the lock");
+        let defaults = DEFAULT.get();
+        if let Some(tokio) = defaults.first() {
+            return Ok(tokio.clone());
+        }
+        let mut default = defaults.lock();
         let builder = match &*default {
-            Default::Started(tokio, ..) | Default::Given(tokio) => return Ok(tokio.clone()),
+            Default::Started(tokio, ..) => return Ok(tokio.clone()),
+            Default::Given(tokio) => {
+                let _ = defaults.first.set(tokio.clone());
+                return Ok(tokio.clone());
+            }
             Default::LeftBehind => {
                 return Err(PyRuntimeError::new_err(
                     "the tokio runtime of the application was left behind by os.fork(): its threads are in the parent \
@@ -237,6 +268,8 @@ impl Tokio {
         };
         let (tokio, threads) = Self::build(&mut builder.lock().expect("nothing panics under the lock"))
             .map_err(|error| PyRuntimeError::new_err(format!("the default tokio runtime can't be started: {error}")))?;
+        // Another may have been the first, and been stopped.
+        let _ = defaults.first.set(tokio.clone());
         *default = Default::Started(tokio.clone(), threads, builder);
         Ok(tokio)
     }

@@ -27,11 +27,15 @@ pub(super) fn members() -> Members<AsyncioFuture> {
         .get(c"_callbacks", callbacks)
         .get(c"_cancel_message", cancel_message)
         .get(c"_source_traceback", none)
-        .method(c"get_loop", get_loop)
-        .method(c"done", done)
-        .method(c"cancelled", cancelled)
-        .method(c"result", result)
-        .method(c"exception", exception)
+        .method_at_hand(c"get_loop", |this| get_loop(this).ok(), get_loop)
+        .method_at_hand(c"done", |this| done(this).ok(), done)
+        .method_at_hand(c"cancelled", |this| cancelled(this).ok(), cancelled)
+        .method_at_hand(c"result", value, result)
+        .method_at_hand(
+            c"exception",
+            |this| value(this).map(|value| value.py().None().into_bound(value.py())),
+            exception,
+        )
         .method(c"_make_cancelled_error", make_cancelled_error)
         .method_with(c"cancel", cancel)
         .method_with(c"add_done_callback", add_done_callback)
@@ -92,6 +96,14 @@ fn done<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn cancelled<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     Ok(boolean(this.py(), matches!(this.get().state.lock().outcome, Outcome::Cancelled(_))))
+}
+
+/// What it has returned.
+fn value<'py>(this: &This<'py>) -> Option<Bound<'py, PyAny>> {
+    match &this.get().state.lock().outcome {
+        Outcome::Done(value) => Some(value.bind(this.py()).clone()),
+        _ => None,
+    }
 }
 
 fn result<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -23,7 +23,7 @@ use pyo3::{
 };
 
 pub(crate) use self::cancel::make_types;
-use self::wakeup::is_task_wakeup;
+use self::wakeup::OfAsyncio;
 use crate::{
     class::{self, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     context, error,
@@ -141,11 +141,15 @@ impl AsyncioFuture {
 
     fn settle(this: &Bound<'_, Object<Self>>, settlement: Settlement, resume: Resume) -> PyResult<()> {
         let (py, future) = (this.py(), this.get());
-        if future.is_done() {
-            // A cancellation took too long, and was settled without the Rust future's end.
-            return Ok(());
-        }
-        let outcome = future.outcome(py, settlement)?;
+        let (cancelled, abandoned) = {
+            let state = future.state.lock();
+            if !matches!(state.outcome, Outcome::Pending) {
+                // A cancellation took too long, and was settled without the Rust future's end.
+                return Ok(());
+            }
+            (state.cancel_requested, state.task.is_none())
+        };
+        let outcome = future.outcome(py, settlement, cancelled, abandoned)?;
         let done = matches!(outcome, Outcome::Done(_));
         let (first, more, timer, task) = {
             let mut state = future.state.lock();
@@ -164,9 +168,10 @@ impl AsyncioFuture {
             let (function, context) = (function.bind(py), context.bind(py));
             // Whatever comes after a callback that has to wait for the loop's next turn waits too, so that the order
             // stays; and when a task's step has raised, it is the loop that shall see it first.
-            now = now && result.is_ok() && is_task_wakeup(function);
-            if now {
-                let shown = if done { wakeup::done(py)? } else { this.as_any() };
+            let of_asyncio = if now && result.is_ok() { OfAsyncio::of(function) } else { None };
+            now = of_asyncio.is_some();
+            if let Some(kind) = of_asyncio {
+                let shown = if done && kind == OfAsyncio::Wakeup { wakeup::done(py)? } else { this.as_any() };
                 result = context::within(context, || function.call1((shown,)).map(drop)).and_then(|called| called);
             } else {
                 call_soon(future.event_loop.bind(py), function, this.as_any(), context)?;
@@ -175,11 +180,8 @@ impl AsyncioFuture {
         result
     }
 
-    fn outcome(&self, py: Python<'_>, settlement: Settlement) -> PyResult<Outcome> {
-        let (cancelled, abandoned) = {
-            let state = self.state.lock();
-            (state.cancel_requested, state.task.is_none())
-        };
+    /// `cancelled` says whether Python was told that it would be, `abandoned` that nobody waits for it.
+    fn outcome(&self, py: Python<'_>, settlement: Settlement, cancelled: bool, abandoned: bool) -> PyResult<Outcome> {
         Ok(match settlement {
             Settlement::Cancelled => Outcome::Cancelled(None),
             // Whoever cancelled it was told that it would be.

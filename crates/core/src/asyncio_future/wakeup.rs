@@ -6,6 +6,29 @@ use pyo3::{ffi, prelude::*, types::PyDict};
 
 use crate::once::{PyOnce, intern};
 
+/// A callback that is a part of asyncio, and looks at the future without doing anything for its user yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OfAsyncio {
+    /// The wake-up of a task.
+    Wakeup,
+    /// What `asyncio.gather` and `asyncio.wait` count with: it completes a future of theirs, whose own callbacks wait
+    /// for the loop's next turn.
+    Count,
+}
+
+impl OfAsyncio {
+    /// What the drain may call; `None` for what has to go through `call_soon`.
+    pub(super) fn of(function: &Bound<'_, PyAny>) -> Option<Self> {
+        if is_task_wakeup(function) {
+            Some(Self::Wakeup)
+        } else if is_of_asyncio_tasks(function) {
+            Some(Self::Count)
+        } else {
+            None
+        }
+    }
+}
+
 /// A future of asyncio's own that is done and has no exception, to be shown to the wake-up of a task.
 ///
 /// The wake-up wants to know only whether there is an exception to raise in the task; what the future gives, the task's
@@ -31,7 +54,7 @@ pub(super) fn done(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
 ///
 /// A task that is written in C leaves a builtin function that is bound to it; they all have the same C function.
 /// Any other callback, those of tasks written in Python among them, goes through `call_soon`.
-pub(super) fn is_task_wakeup(function: &Bound<'_, PyAny>) -> bool {
+fn is_task_wakeup(function: &Bound<'_, PyAny>) -> bool {
     /// The address of that C function, once it has been seen.
     static TASK_WAKEUP: AtomicUsize = AtomicUsize::new(0);
 
@@ -57,4 +80,26 @@ pub(super) fn is_task_wakeup(function: &Bound<'_, PyAny>) -> bool {
         TASK_WAKEUP.store(address, Ordering::Relaxed);
     }
     found
+}
+
+/// Whether a callback is a function of the module in which `gather` and `wait` are.
+#[cfg(not(Py_LIMITED_API))]
+fn is_of_asyncio_tasks(function: &Bound<'_, PyAny>) -> bool {
+    static GLOBALS: PyOnce<Py<PyDict>> = PyOnce::new();
+
+    // SAFETY: the thread is attached; it is asked for the globals of a function only.
+    let globals = unsafe {
+        if ffi::PyFunction_Check(function.as_ptr()) == 0 {
+            return false;
+        }
+        ffi::PyFunction_GetGlobals(function.as_ptr())
+    };
+    let of_tasks = GLOBALS.import(function.py(), "asyncio.tasks", "__dict__");
+    of_tasks.is_ok_and(|of_tasks| of_tasks.as_ptr() == globals)
+}
+
+/// The stable ABI does not tell a function's globals.
+#[cfg(Py_LIMITED_API)]
+fn is_of_asyncio_tasks(_: &Bound<'_, PyAny>) -> bool {
+    false
 }

@@ -9,7 +9,10 @@ use std::{
 
 use pyo3::{exceptions::PyTypeError, ffi, prelude::*};
 
-use super::{Arguments, Class, Object, slots::enter};
+use super::{
+    Arguments, Class, Object,
+    slots::{at_hand, enter},
+};
 
 /// The methods and attributes of a class.
 pub(crate) struct Members<T> {
@@ -52,21 +55,37 @@ impl<T: Class> Members<T> {
     }
 
     /// A method without parameters.
-    pub(crate) fn method<F>(mut self, name: &'static CStr, _: F) -> Self
+    pub(crate) fn method<F>(self, name: &'static CStr, function: F) -> Self
     where
         F: for<'py> Fn(&Bound<'py, Object<T>>) -> PyResult<Bound<'py, PyAny>> + Copy + 'static,
     {
-        unsafe extern "C" fn call<T: Class, F>(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject
+        self.method_at_hand(name, |_| None, function)
+    }
+
+    /// A method without parameters whose result may be at hand, under the terms of
+    /// [`Awaitable::at_hand`](super::Awaitable::at_hand).
+    pub(crate) fn method_at_hand<H, F>(mut self, name: &'static CStr, _: H, _: F) -> Self
+    where
+        H: for<'py> Fn(&Bound<'py, Object<T>>) -> Option<Bound<'py, PyAny>> + Copy + 'static,
+        F: for<'py> Fn(&Bound<'py, Object<T>>) -> PyResult<Bound<'py, PyAny>> + Copy + 'static,
+    {
+        unsafe extern "C" fn call<T: Class, H, F>(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject
         where
+            H: for<'py> Fn(&Bound<'py, Object<T>>) -> Option<Bound<'py, PyAny>> + Copy + 'static,
             F: for<'py> Fn(&Bound<'py, Object<T>>) -> PyResult<Bound<'py, PyAny>> + Copy + 'static,
         {
             // SAFETY: Python calls a method of the class, attached, with an instance of it.
-            unsafe { enter(this, |this| Ok(function::<F>()(this)?.into_ptr()), ptr::null_mut()) }
+            unsafe {
+                match at_hand(this, function::<H>()) {
+                    Some(value) => value.into_ptr(),
+                    None => enter(this, |this| Ok(function::<F>()(this)?.into_ptr()), ptr::null_mut()),
+                }
+            }
         }
         const { assert!(size_of::<F>() == 0) };
         self.methods.push(ffi::PyMethodDef {
             ml_name: name.as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer { PyCFunction: call::<T, F> },
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: call::<T, H, F> },
             ml_flags: ffi::METH_NOARGS,
             ml_doc: ptr::null(),
         });

@@ -10,7 +10,10 @@ mod members;
 mod slots;
 mod stop_iteration;
 
-use std::ffi::{CStr, c_int, c_void};
+use std::{
+    ffi::{CStr, c_int, c_void},
+    ptr,
+};
 
 use pyo3::{PyTypeInfo, ffi, prelude::*, types::PyType};
 
@@ -133,15 +136,19 @@ unsafe impl<T: Class> PyTypeInfo for Object<T> {
 /// Makes a Python object of `value`.
 pub(crate) fn new<T: Class>(py: Python<'_>, value: T) -> PyResult<Bound<'_, Object<T>>> {
     let class = Object::<T>::type_object_raw(py);
-    // SAFETY: `class` is a ready heap type; the memory it gives has room for an `Object<T>`, whose header is set and
-    // whose rest is zeroed. Nothing runs between the allocation and the write that makes the object complete.
+    // SAFETY: `class` is a ready heap type whose instances have the size of an `Object<T>`; its header is set. The garbage
+    // collector sees the object when all the rest is written.
     unsafe {
-        let object = ffi::PyType_GenericAlloc(class, 0);
+        let object = ffi::PyObject_GC_New::<Object<T>>(class);
         if object.is_null() {
             return Err(PyErr::fetch(py));
         }
-        (&raw mut (*object.cast::<Object<T>>()).value).write(value);
-        Ok(Bound::from_owned_ptr(py, object).cast_into_unchecked())
+        (&raw mut (*object).weak_references).write(ptr::null_mut());
+        #[cfg(not(any(Py_3_15, not(Py_LIMITED_API))))]
+        (&raw mut (*object).finalized).write(false);
+        (&raw mut (*object).value).write(value);
+        ffi::PyObject_GC_Track(object.cast());
+        Ok(Bound::from_owned_ptr(py, object.cast()).cast_into_unchecked())
     }
 }
 

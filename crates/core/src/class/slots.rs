@@ -300,7 +300,7 @@ unsafe extern "C" fn async_next<T: AsyncIterate>(this: *mut ffi::PyObject) -> *m
 /// # Safety
 ///
 /// The thread is attached, and stays so during `'py`; `this` is an instance of `T`'s class.
-unsafe fn at_hand<'py, T: Class>(
+pub(super) unsafe fn at_hand<'py, T: Class>(
     this: *mut ffi::PyObject,
     body: impl FnOnce(&Bound<'py, Object<T>>) -> Option<Bound<'py, PyAny>>,
 ) -> Option<Bound<'py, PyAny>> {
