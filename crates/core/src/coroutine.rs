@@ -104,7 +104,7 @@ impl Coroutine {
                 }
                 let _pass = lifecycle::admit(py)?;
                 let mut locals = None;
-                match task.poll_in_place(py, &mut locals)? {
+                match task.poll_in_place(py, &mut locals) {
                     Polled::Ended(settlement) => settlement.into_result(py).map(Sent::Return),
                     Polled::Waits(task) => step.go_on(task::start(py, task, locals)?),
                 }

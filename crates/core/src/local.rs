@@ -110,18 +110,18 @@ where
             End::Cancelled
         } else {
             let waker = Waker::from(Arc::clone(self));
+            let mut end = None;
             let polled = here(&task.runtime, locals, || {
                 let future = place.as_mut().expect("it has not ended");
                 // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
-                let polled = unsafe { Pin::new_unchecked(future) }.poll(&mut Context::from_waker(&waker));
-                if polled.is_ready() {
+                let future = unsafe { Pin::new_unchecked(future) };
+                if let Poll::Ready(result) = future.poll(&mut Context::from_waker(&waker)) {
+                    end = Some(End::from(result));
                     **place = None;
                 }
-                polled
             });
             match polled {
-                Ok(Poll::Pending) => return None,
-                Ok(Poll::Ready(result)) => return Some(End::from(result)),
+                Ok(()) => return end,
                 Err(panic) => End::from(panic),
             }
         };
@@ -135,15 +135,19 @@ where
     F: Future<Output = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py> + 'static,
 {
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Polled> {
-        let Some(event_loop) = EventLoop::running(py)? else {
-            return Err(error::no_running_event_loop(&format!("the Rust future '{}'", self.path().name())));
-        };
-        let _ = self.letter.event_loop.set(event_loop);
-        Ok(match self.step(py, locals)? {
-            Some(settlement) => Polled::Ended(settlement),
-            None => Polled::Waits(self),
-        })
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> Polled {
+        let stepped = EventLoop::running(py).and_then(|event_loop| {
+            let Some(event_loop) = event_loop else {
+                return Err(error::no_running_event_loop(&format!("the Rust future '{}'", self.path().name())));
+            };
+            let _ = self.letter.event_loop.set(event_loop);
+            self.step(py, locals)
+        });
+        match stepped {
+            Ok(Some(settlement)) => Polled::Ended(settlement),
+            Ok(None) => Polled::Waits(self),
+            Err(error) => Polled::Ended(Settlement::failed(error)),
+        }
     }
 
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
@@ -204,7 +208,7 @@ where
         let settlement = match context::within(&context, step)? {
             Ok(None) => return Ok(()),
             Ok(Some(settlement)) => settlement,
-            Err(error) => Settlement::Failed(error),
+            Err(error) => Settlement::failed(error),
         };
         AsyncioFuture::deliver(envelope.letter.waiter.load(Ordering::Relaxed), settlement, delivery)
     }

@@ -8,24 +8,32 @@ use std::{
     thread,
 };
 
-/// A panic that was caught.
-pub(crate) struct Panic {
+/// A panic that was caught. In a box, so that it takes no room where there is none.
+pub(crate) struct Panic(Box<Caught>);
+
+struct Caught {
     payload: Box<dyn Any + Send>,
     /// Where it was; not known when somebody has replaced the panic hook.
     location: Option<String>,
 }
 
 impl Panic {
+    #[cold]
+    fn new(payload: Box<dyn Any + Send>) -> Self {
+        Self(Box::new(Caught { payload, location: LOCATION.take() }))
+    }
+
     /// What the panic said, and where.
     pub(crate) fn message(self) -> String {
-        let message = match self.payload.downcast::<String>() {
+        let Caught { payload, location } = *self.0;
+        let message = match payload.downcast::<String>() {
             Ok(message) => *message,
             Err(payload) => match payload.downcast_ref::<&str>() {
                 Some(message) => (*message).to_owned(),
                 None => "a panic with a payload that is not a string".to_owned(),
             },
         };
-        match self.location {
+        match location {
             Some(location) => format!("{message}, at {location}"),
             None => message,
         }
@@ -42,14 +50,11 @@ thread_local! {
 /// Calls the user's code, and catches its panic.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     listen();
-    let result = CATCHING.with(|catching| {
-        catching.set(catching.get() + 1);
-        // Whoever is left in an odd state by a panic is dropped: a future that panicked is not polled again.
-        let result = panic::catch_unwind(AssertUnwindSafe(f));
-        catching.set(catching.get() - 1);
-        result
-    });
-    result.map_err(|payload| Panic { payload, location: LOCATION.take() })
+    CATCHING.set(CATCHING.get() + 1);
+    // Whoever is left in an odd state by a panic is dropped: a future that panicked is not polled again.
+    let result = panic::catch_unwind(AssertUnwindSafe(f));
+    CATCHING.set(CATCHING.get() - 1);
+    result.map_err(Panic::new)
 }
 
 /// Puts a panic hook before the present one, once: only a hook is told where a panic is.

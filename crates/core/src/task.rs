@@ -74,7 +74,7 @@ enum Stage<F, T> {
 pub(crate) enum End<T> {
     Returned(T),
     Failed(Box<PyErr>),
-    Panicked(Box<Panic>),
+    Panicked(Panic),
     /// The future was dropped because Python asked for it.
     Cancelled,
     /// The future was dropped by its runtime.
@@ -105,7 +105,7 @@ pub(crate) trait Start: Cancel {
     ///
     /// `locals` are those that the future has asked for, if it has.
     /// Called at most once, by the owner of the only reference, on the event loop's thread and before `start`.
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Polled>;
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> Polled;
 
     /// Goes on with a future that has not ended: for the most part, spawns it on its runtime.
     ///
@@ -248,30 +248,32 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Polled> {
+    fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> Polled {
         let task = &self.letter;
         if task.first_poll == FirstPoll::OnRuntime {
-            return Ok(Polled::Waits(self));
+            return Polled::Waits(self);
         }
         // SAFETY: the task has not been started, and the caller has the only reference.
         let stage = unsafe { &mut *task.stage.get() };
+        // It is put here from inside, not handed from one to the next until it is outside.
+        let mut end = None;
         let polled = here(&task.runtime, locals, || {
             let Stage::Future(future) = stage else { unreachable!("it has not been polled") };
             // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
             let future = unsafe { Pin::new_unchecked(future) };
             // Whoever wakes it has nobody to wake yet: the driver polls it again, with a waker of the runtime's.
-            let polled = future.poll(&mut Context::from_waker(Waker::noop()));
-            if polled.is_ready() {
+            if let Poll::Ready(result) = future.poll(&mut Context::from_waker(Waker::noop())) {
+                end = Some(End::from(result));
                 *stage = Stage::Delivered;
             }
-            polled
         });
-        let end = match polled {
-            Ok(Poll::Pending) => return Ok(Polled::Waits(self)),
-            Ok(Poll::Ready(result)) => End::from(result),
-            Err(panic) => drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), End::from(panic)),
-        };
-        Ok(Polled::Ended(end.settle(py, self.path())))
+        if let Err(panic) = polled {
+            end = Some(drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), End::from(panic)));
+        }
+        match end {
+            Some(end) => Polled::Ended(end.settle(py, self.path())),
+            None => Polled::Waits(self),
+        }
     }
 
     fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
@@ -440,7 +442,7 @@ impl<T> From<PyResult<T>> for End<T> {
 
 impl<T> From<Panic> for End<T> {
     fn from(panic: Panic) -> Self {
-        Self::Panicked(Box::new(panic))
+        Self::Panicked(panic)
     }
 }
 
@@ -449,20 +451,20 @@ impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
     pub(crate) fn settle(self, py: Python<'_>, path: Path) -> Settlement {
         match self {
             Self::Returned(value) => into_python(py, value),
-            Self::Failed(error) => Settlement::Failed(error::not_stop_iteration(py, *error)),
-            Self::Panicked(panic) => Settlement::Failed(error::panicked(*panic)),
+            Self::Failed(error) => Settlement::failed(error::not_stop_iteration(py, *error)),
+            Self::Panicked(panic) => Settlement::failed(error::panicked(panic)),
             Self::Cancelled => Settlement::Cancelled,
-            Self::Abandoned => Settlement::Failed(error::abandoned(path.name())),
+            Self::Abandoned => Settlement::failed(error::abandoned(path.name())),
         }
     }
 }
 
 /// Polls a future, and drops one that has ended, on the thread of the event loop, where it finds the loop by itself.
-pub(crate) fn here<T>(
+pub(crate) fn here(
     runtime: &impl Runtime,
     locals: &mut Option<TaskLocals>,
-    poll: impl FnOnce() -> T,
-) -> Result<T, Panic> {
+    poll: impl FnOnce(),
+) -> Result<(), Panic> {
     let _entered = Entered::in_place(locals);
     panic::catch(|| runtime.enter(poll))
 }
@@ -484,8 +486,8 @@ pub(crate) fn into_python<T: for<'py> IntoPyObject<'py> + 'static>(py: Python<'_
     }
     match panic::catch(|| value.into_py_any(py)) {
         Ok(Ok(value)) => Settlement::Done(value),
-        Ok(Err(error)) => Settlement::Failed(error),
-        Err(panic) => Settlement::Failed(error::panicked(panic)),
+        Ok(Err(error)) => Settlement::failed(error),
+        Err(panic) => Settlement::failed(error::panicked(panic)),
     }
 }
 

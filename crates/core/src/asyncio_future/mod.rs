@@ -95,16 +95,20 @@ enum Outcome {
 /// How a Rust future ended, as Python sees it.
 pub(crate) enum Settlement {
     Done(Py<PyAny>),
-    Failed(PyErr),
+    Failed(Box<PyErr>),
     Cancelled,
 }
 
 impl Settlement {
+    pub(crate) fn failed(error: PyErr) -> Self {
+        Self::Failed(Box::new(error))
+    }
+
     /// What the await of it gives or raises.
     pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         match self {
             Self::Done(value) => Ok(value.into_bound(py)),
-            Self::Failed(error) => Err(error),
+            Self::Failed(error) => Err(*error),
             Self::Cancelled => Err(cancelled_error(py, None)?),
         }
     }

@@ -107,13 +107,15 @@ pub(super) unsafe fn enter<T: Class, R>(
         // SAFETY: the caller says so.
         let this = unsafe { Bound::from_borrowed_ptr(py, this).cast_into_unchecked::<Object<T>>() };
         let _pass = lifecycle::shelter(py);
-        let error = match panic::catch(|| body(&this)) {
-            Ok(Ok(value)) => return value,
-            Ok(Err(error)) => error,
-            Err(panic) => error::panicked(panic),
-        };
-        error.restore(py);
-        failed
+        let mut result = failed;
+        let caught = panic::catch(|| match body(&this) {
+            Ok(value) => result = value,
+            Err(error) => error.restore(py),
+        });
+        if let Err(panic) = caught {
+            error::panicked(panic).restore(py);
+        }
+        result
     };
     // SAFETY: the thread is attached, so there is nothing that could keep it from attaching.
     unsafe { Python::attach_unchecked(run) }
