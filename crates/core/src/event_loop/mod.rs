@@ -11,6 +11,7 @@ mod primitives;
 mod running;
 
 use std::{
+    cell::OnceCell,
     fmt, mem,
     sync::{
         Arc, Weak,
@@ -80,6 +81,8 @@ pub(crate) struct Delivery<'a, 'py> {
     pub(crate) object: &'a Bound<'py, PyAny>,
     /// Whether a task may be resumed right here, or only by `call_soon`.
     pub(crate) resume: Resume,
+    /// What tasks are made with, once there is one.
+    pub(crate) of_tasks: OnceCell<Bound<'py, PyDict>>,
 }
 
 /// How a waiting task goes on when what it waits for has come.
@@ -182,7 +185,7 @@ impl EventLoop {
         };
         let object = self.object(py)?;
         let resume = asyncio::resume(&object)?;
-        let delivery = Delivery { py, event_loop: self, object: &object, resume };
+        let delivery = Delivery { py, event_loop: self, object: &object, resume, of_tasks: OnceCell::new() };
         let _in_drain = InDrain::new(py, self);
         let drains = self.drains.load(Ordering::Relaxed);
         let mut delivered = 0;

@@ -163,7 +163,7 @@ impl Call {
         let py = delivery.py;
         let context = this.letter.locals.copy_context(py)?;
         let awaitable = source.awaitable(&context)?;
-        let Scheduled { task, begun } = schedule(delivery.object, &context, awaitable, delivery.resume)?;
+        let Scheduled { task, begun } = schedule(delivery, &context, awaitable)?;
         if begun && task.call_method0(intern!(py, "done"))?.is_truthy()? {
             this.letter.end(|| result(&task));
             return Ok(());

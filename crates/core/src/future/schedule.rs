@@ -5,12 +5,12 @@ use std::sync::OnceLock;
 use pyo3::{
     exceptions::{PyKeyboardInterrupt, PySystemExit},
     prelude::*,
-    types::{PyDict, PyType},
+    types::{PyDict, PyTuple, PyType},
 };
 
 use crate::{
     context,
-    event_loop::Resume,
+    event_loop::{Delivery, Resume},
     once::{PyOnce, intern},
 };
 
@@ -69,32 +69,40 @@ pub(super) struct Scheduled<'py> {
 /// A task of asyncio's own takes its first step at once, if the loop allows it, so that a coroutine which does not
 /// suspend is done when this returns.
 pub(super) fn schedule<'py>(
-    event_loop: &Bound<'py, PyAny>,
+    delivery: &Delivery<'_, 'py>,
     context: &Bound<'py, PyAny>,
     awaitable: Bound<'py, PyAny>,
-    resume: Resume,
 ) -> PyResult<Scheduled<'py>> {
     static ENSURE_FUTURE: PyOnce<Py<PyAny>> = PyOnce::new();
 
-    let py = event_loop.py();
-    let keywords = PyDict::new(py);
-    keywords.set_item(intern!(py, "loop"), event_loop)?;
+    let (py, event_loop) = (delivery.py, delivery.object);
     if !is_native_coroutine(&awaitable)? {
         let ensure_future = ENSURE_FUTURE.import(py, "asyncio", "ensure_future")?;
+        let keywords = PyDict::new(py);
+        keywords.set_item(intern!(py, "loop"), event_loop)?;
         let task = context.call_method(intern!(py, "run"), (ensure_future, awaitable), Some(&keywords))?;
         return Ok(Scheduled { task, begun: true });
     }
     // A loop with a way of its own to make tasks shall make this one too.
-    if resume == Resume::Soon || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none() {
+    if delivery.resume == Resume::Soon || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none() {
         let task = context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))??;
         return Ok(Scheduled { task, begun: false });
     }
-    if tasks_begin_at_once(py) {
-        let task = begun_task(context, awaitable, &keywords)?;
+    let keywords = keywords(delivery)?;
+    if Tasks::of(py) == Tasks::BeginAtOnce {
+        keywords.set_item(intern!(py, "context"), context)?;
+        let task = begun_task(awaitable, keywords)?;
         return Ok(Scheduled { task, begun: true });
     }
+    // A class is called with a tuple and a dictionary of Python's in the end, so they are not taken apart first.
+    let arguments = PyTuple::new(py, [awaitable])?;
     let queue = ReadyQueue::of(event_loop)?;
-    let task = context::within(context, || task_class(py)?.call((awaitable,), Some(&keywords)))??;
+    let task = if Tasks::of(py) == Tasks::TakeContext {
+        keywords.set_item(intern!(py, "context"), context)?;
+        task_class(py)?.call(arguments, Some(keywords))?
+    } else {
+        context::within(context, || task_class(py)?.call(arguments, Some(keywords)))??
+    };
     let begun = match queue.map(|queue| queue.begin(&task)).transpose() {
         Ok(begun) => begun.unwrap_or(false),
         Err(error) => {
@@ -105,19 +113,48 @@ pub(super) fn schedule<'py>(
     Ok(Scheduled { task, begun })
 }
 
+/// How a drain makes its tasks, but for the context of each.
+fn keywords<'a, 'py>(delivery: &'a Delivery<'_, 'py>) -> PyResult<&'a Bound<'py, PyDict>> {
+    if let Some(keywords) = delivery.of_tasks.get() {
+        return Ok(keywords);
+    }
+    let py = delivery.py;
+    let keywords = PyDict::new(py);
+    keywords.set_item(intern!(py, "loop"), delivery.object)?;
+    if Tasks::of(py) == Tasks::BeginAtOnce {
+        keywords.set_item(intern!(py, "eager_start"), true)?;
+    }
+    Ok(delivery.of_tasks.get_or_init(|| keywords))
+}
+
+/// What asyncio's class of tasks can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tasks {
+    /// Before Python 3.11 they copy the current context.
+    CopyContext,
+    TakeContext,
+    /// From Python 3.12 on they can take their first step when they are made.
+    BeginAtOnce,
+}
+
+impl Tasks {
+    fn of(py: Python<'_>) -> Self {
+        static TASKS: OnceLock<Tasks> = OnceLock::new();
+
+        // Python puts its version together each time. Nothing in here lets go of the interpreter.
+        *TASKS.get_or_init(|| match py.version_info() {
+            version if version >= (3, 12) => Self::BeginAtOnce,
+            version if version >= (3, 11) => Self::TakeContext,
+            _ => Self::CopyContext,
+        })
+    }
+}
+
 /// asyncio's class of tasks.
 fn task_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static TASK: PyOnce<Py<PyType>> = PyOnce::new();
 
     TASK.import(py, "asyncio", "Task")
-}
-
-/// Whether asyncio's tasks can take their first step when they are made.
-fn tasks_begin_at_once(py: Python<'_>) -> bool {
-    static BEGIN: OnceLock<bool> = OnceLock::new();
-
-    // Python puts its version together each time. Nothing in here lets go of the interpreter.
-    *BEGIN.get_or_init(|| py.version_info() >= (3, 12))
 }
 
 /// Keeps a task from reporting its exception, which the caller gets.
@@ -129,22 +166,16 @@ fn have_retrieved(task: &Bound<'_, PyAny>) {
 ///
 /// It is made in two steps, so that there is a task also when its first step raises what asyncio lets through
 /// (`SystemExit`).
-fn begun_task<'py>(
-    context: &Bound<'py, PyAny>,
-    awaitable: Bound<'py, PyAny>,
-    keywords: &Bound<'py, PyDict>,
-) -> PyResult<Bound<'py, PyAny>> {
+fn begun_task<'py>(awaitable: Bound<'py, PyAny>, keywords: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
     static NEW: PyOnce<Py<PyAny>> = PyOnce::new();
     static INIT: PyOnce<Py<PyAny>> = PyOnce::new();
 
-    let py = context.py();
+    let py = awaitable.py();
     let class = task_class(py)?;
-    keywords.set_item(intern!(py, "context"), context)?;
-    keywords.set_item(intern!(py, "eager_start"), true)?;
     let method = |name| Ok(class.getattr(name)?.unbind());
     let task = NEW.get_or_try_init(py, || method("__new__"))?.bind(py).call1((class,))?;
     let init = INIT.get_or_try_init(py, || method("__init__"))?.bind(py);
-    match init.call((&task, awaitable), Some(keywords)) {
+    match init.call(PyTuple::new(py, [&task, &awaitable])?, Some(keywords)) {
         Ok(_) => Ok(task),
         Err(error) => {
             have_retrieved(&task);
