@@ -23,13 +23,7 @@ use crate::{
 };
 
 /// The contents of the Python object.
-pub(crate) struct Coroutine {
-    /// Where it was made: a task that was not started in one process is nobody's in another.
-    process: Process,
-    state: SpinLock<State>,
-    /// Where the names come from.
-    path: Path,
-}
+pub(crate) struct Coroutine(SpinLock<State>);
 
 struct State {
     stage: Stage,
@@ -37,15 +31,16 @@ struct State {
     renamed: Option<Box<Names>>,
 }
 
+/// Each knows where the coroutine has its names from: a field of its own would make it larger.
 enum Stage {
-    /// Nothing has happened yet.
-    Created(Arc<dyn Start>),
+    /// Nothing has happened yet. A task that was not started in the process in which it was made is nobody's in another.
+    Created(Arc<dyn Start>, Process),
     /// A step is under way: another `send`, `throw` or `close` is refused.
-    Running,
+    Running(Path),
     /// The Rust future runs, and the waiter was yielded.
     Suspended(Py<Object<AsyncioFuture>>),
     /// It has returned, raised or been closed.
-    Closed,
+    Closed(Path),
 }
 
 /// Python lets its coroutines be renamed. Hardly anybody does, so there is nothing here but on demand.
@@ -57,12 +52,8 @@ struct Names {
 
 /// A coroutine for a task that has not been started.
 pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, PyAny>> {
-    let coroutine = Coroutine {
-        process: Process::current(),
-        path: task.path(),
-        state: SpinLock::new(State { stage: Stage::Created(task), renamed: None }),
-    };
-    Ok(class::new(py, coroutine)?.into_any())
+    let state = State { stage: Stage::Created(task, Process::current()), renamed: None };
+    Ok(class::new(py, Coroutine(SpinLock::new(state)))?.into_any())
 }
 
 /// The right to step a coroutine, which is running for that long.
@@ -75,17 +66,20 @@ struct Step<'a> {
 impl<'a> Step<'a> {
     /// Begins a step, and gives the stage that the coroutine was in.
     fn begin(coroutine: &'a Coroutine) -> PyResult<(Self, Stage)> {
-        let stage = mem::replace(&mut coroutine.state.lock().stage, Stage::Running);
-        if let Stage::Running = stage {
+        let mut state = coroutine.0.lock();
+        let path = state.stage.path();
+        let stage = mem::replace(&mut state.stage, Stage::Running(path));
+        drop(state);
+        if let Stage::Running(_) = stage {
             return Err(PyValueError::new_err("coroutine already executing"));
         }
-        Ok((Self { coroutine, next: Stage::Closed }, stage))
+        Ok((Self { coroutine, next: Stage::Closed(path) }, stage))
     }
 }
 
 impl Drop for Step<'_> {
     fn drop(&mut self) {
-        self.coroutine.state.lock().stage = mem::replace(&mut self.next, Stage::Closed);
+        mem::swap(&mut self.coroutine.0.lock().stage, &mut self.next);
     }
 }
 
@@ -93,12 +87,12 @@ impl Coroutine {
     fn resume<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
         let (mut step, stage) = Step::begin(self)?;
         match stage {
-            Stage::Created(task) => {
+            Stage::Created(task, process) => {
                 if !value.is_none() {
-                    step.next = Stage::Created(task);
+                    step.next = Stage::Created(task, process);
                     return Err(PyTypeError::new_err("can't send non-None value to a just-started coroutine"));
                 }
-                if !self.process.is_current() {
+                if !process.is_current() {
                     mem::forget(task);
                     return Err(error::forked(&format!("the coroutine '{}'", self.name(py))));
                 }
@@ -116,42 +110,50 @@ impl Coroutine {
                 }
                 step.go_on(future)
             }
-            Stage::Running | Stage::Closed => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
+            Stage::Running(_) | Stage::Closed(_) => {
+                Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"))
+            }
         }
     }
 
     /// Raises `error` where the coroutine is suspended: the Rust future cannot catch it, so that is its end.
     fn throw(&self, py: Python<'_>, error: PyErr) -> PyResult<PyErr> {
         let (_step, stage) = Step::begin(self)?;
-        if let Stage::Closed = stage {
+        if let Stage::Closed(_) = stage {
             return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
         }
-        stage.abandon(py, self.process);
+        stage.abandon(py);
         Ok(error)
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let (_step, stage) = Step::begin(self)?;
-        stage.abandon(py, self.process);
+        stage.abandon(py);
         Ok(())
     }
 
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let set = self.state.lock().renamed.as_ref().and_then(|names| Some(names.name.as_ref()?.bind(py).clone()));
-        set.unwrap_or_else(|| PyString::new(py, self.path.name()))
+        let state = self.0.lock();
+        let (path, set) = (state.stage.path(), state.renamed.as_ref().and_then(|names| names.name.as_ref()));
+        let set = set.map(|name| name.bind(py).clone());
+        drop(state);
+        set.unwrap_or_else(|| PyString::new(py, path.name()))
     }
 
     fn qualified_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let set = self.state.lock().renamed.as_ref().and_then(|names| Some(names.qualified.as_ref()?.bind(py).clone()));
-        set.unwrap_or_else(|| PyString::new(py, &self.path.qualified_name()))
+        let state = self.0.lock();
+        let (path, set) = (state.stage.path(), state.renamed.as_ref().and_then(|names| names.qualified.as_ref()));
+        let set = set.map(|name| name.bind(py).clone());
+        drop(state);
+        set.unwrap_or_else(|| PyString::new(py, &path.qualified_name()))
     }
 
     fn state_name(&self) -> &'static str {
-        match &self.state.lock().stage {
-            Stage::Created(_) => "created",
-            Stage::Running => "running",
+        match &self.0.lock().stage {
+            Stage::Created(..) => "created",
+            Stage::Running(_) => "running",
             Stage::Suspended(_) => "suspended",
-            Stage::Closed => "closed",
+            Stage::Closed(_) => "closed",
         }
     }
 }
@@ -215,7 +217,7 @@ impl Class for Coroutine {
 
     fn traverse(&self, visit: &Visit) {
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
-        if let Some(state) = self.state.try_lock() {
+        if let Some(state) = self.0.try_lock() {
             if let Stage::Suspended(future) = &state.stage {
                 visit.call(future);
             }
@@ -223,49 +225,61 @@ impl Class for Coroutine {
     }
 
     fn clear(&self, py: Python<'_>) {
-        let mut state = self.state.lock();
+        let mut state = self.0.lock();
         if let Stage::Suspended(_) = state.stage {
-            let old = mem::replace(&mut state.stage, Stage::Closed);
+            let closed = Stage::Closed(state.stage.path());
+            let old = mem::replace(&mut state.stage, closed);
             drop(state);
-            old.abandon(py, self.process);
+            old.abandon(py);
         }
     }
 
     fn has_last_words(&mut self) -> bool {
-        matches!(self.state.get_mut().stage, Stage::Created(_))
+        matches!(self.0.get_mut().stage, Stage::Created(..))
     }
 
     fn is_empty(&mut self) -> bool {
-        matches!(self.state.get_mut(), State { stage: Stage::Closed, renamed: None })
+        matches!(self.0.get_mut(), State { stage: Stage::Closed(_), renamed: None })
     }
 
     fn finalize(this: &Bound<'_, Object<Self>>) {
-        let created = matches!(this.get().state.lock().stage, Stage::Created(_));
         // In a forked child nobody was to await it.
-        if created && this.get().process.is_current() {
+        let to_await = matches!(this.get().0.lock().stage, Stage::Created(_, process) if process.is_current());
+        if to_await {
             warn_never_awaited(this);
         }
     }
 }
 
 impl Stage {
+    /// Where the names come from.
+    fn path(&self) -> Path {
+        match self {
+            Self::Created(task, _) => task.path(),
+            Self::Suspended(future) => future.get().path(),
+            Self::Running(path) | Self::Closed(path) => *path,
+        }
+    }
+
     /// Ends what has been started, and what has not.
-    fn abandon(self, py: Python<'_>, process: Process) {
+    fn abandon(self, py: Python<'_>) {
         match self {
             Self::Suspended(future) => future.get().abandon(py),
             // What it refers to may be another process's runtime.
-            Self::Created(task) if !process.is_current() => mem::forget(task),
-            Self::Created(_) | Self::Running | Self::Closed => {}
+            Self::Created(task, process) if !process.is_current() => mem::forget(task),
+            Self::Created(..) | Self::Running(_) | Self::Closed(_) => {}
         }
     }
 }
 
 impl Drop for Coroutine {
     fn drop(&mut self) {
-        let stage = mem::replace(&mut self.state.get_mut().stage, Stage::Closed);
-        if let Stage::Created(_) | Stage::Suspended(_) = stage {
+        let state = self.0.get_mut();
+        if let Stage::Created(..) | Stage::Suspended(_) = state.stage {
+            let closed = Stage::Closed(state.stage.path());
+            let stage = mem::replace(&mut state.stage, closed);
             // A Python object is dropped attached.
-            Python::try_attach(|py| stage.abandon(py, self.process));
+            Python::try_attach(|py| stage.abandon(py));
         }
     }
 }
@@ -315,7 +329,7 @@ fn name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn set_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__name__", value)?;
-    let _old = this.get().state.lock().renamed.get_or_insert_default().name.replace(value);
+    let _old = this.get().0.lock().renamed.get_or_insert_default().name.replace(value);
     Ok(())
 }
 
@@ -325,7 +339,7 @@ fn qualified_name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn set_qualified_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__qualname__", value)?;
-    let _old = this.get().state.lock().renamed.get_or_insert_default().qualified.replace(value);
+    let _old = this.get().0.lock().renamed.get_or_insert_default().qualified.replace(value);
     Ok(())
 }
 
@@ -338,19 +352,19 @@ fn string(attribute: &str, value: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
 /// What the coroutine waits for.
 fn cr_await<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = this.py();
-    match &this.get().state.lock().stage {
+    match &this.get().0.lock().stage {
         Stage::Suspended(future) => Ok(future.clone_ref(py).into_bound(py).into_any()),
         _ => Ok(py.None().into_bound(py)),
     }
 }
 
 fn cr_running<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    let running = matches!(this.get().state.lock().stage, Stage::Running);
+    let running = matches!(this.get().0.lock().stage, Stage::Running(_));
     Ok(PyBool::new(this.py(), running).to_owned().into_any())
 }
 
 fn cr_suspended<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    let suspended = matches!(this.get().state.lock().stage, Stage::Suspended(_));
+    let suspended = matches!(this.get().0.lock().stage, Stage::Suspended(_));
     Ok(PyBool::new(this.py(), suspended).to_owned().into_any())
 }
 

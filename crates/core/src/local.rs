@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread::{self, ThreadId},
@@ -36,7 +36,7 @@ pub(crate) struct LocalTask<R: Runtime, F> {
     /// Set when the first poll is over.
     locals: OnceLock<TaskLocals>,
     /// The key of the Python waiter. Only the loop's thread uses it.
-    waiter: AtomicUsize,
+    waiter: AtomicU32,
     cancelled: AtomicBool,
     /// The future is being polled, by a frame further up the stack. Only the loop's thread uses it.
     polling: AtomicBool,
@@ -64,7 +64,7 @@ where
         runtime,
         event_loop: OnceLock::new(),
         locals: OnceLock::new(),
-        waiter: AtomicUsize::new(usize::MAX),
+        waiter: AtomicU32::new(u32::MAX),
         cancelled: AtomicBool::new(false),
         polling: AtomicBool::new(false),
         again: AtomicBool::new(false),
@@ -150,7 +150,7 @@ where
         }
     }
 
-    fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
+    fn start(self: Arc<Self>, waiter: u32, locals: TaskLocals) {
         self.letter.waiter.store(waiter, Ordering::Relaxed);
         let _ = self.letter.locals.set(locals);
     }

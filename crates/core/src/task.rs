@@ -20,7 +20,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -49,7 +49,7 @@ pub(crate) struct Task<R: Runtime, F, T> {
     /// The runtime's waker, registered by the driver when the future waits.
     waker: AtomicWaker,
     /// The key of the Python waiter among what the event loop has in flight. Written before the driver is made.
-    waiter: AtomicUsize,
+    waiter: AtomicU32,
     /// Set before the driver is made, and dropped on the loop's thread, with the task.
     locals: OnceLock<TaskLocals>,
     /// See the table of the module.
@@ -110,7 +110,7 @@ pub(crate) trait Start: Cancel {
     /// Goes on with a future that has not ended: for the most part, spawns it on its runtime.
     ///
     /// Called at most once.
-    fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals);
+    fn start(self: Arc<Self>, waiter: u32, locals: TaskLocals);
 }
 
 /// What has come of a poll in place.
@@ -149,7 +149,7 @@ where
         first_poll,
         cancelled: AtomicBool::new(false),
         waker: AtomicWaker::new(),
-        waiter: AtomicUsize::new(usize::MAX),
+        waiter: AtomicU32::new(u32::MAX),
         locals: OnceLock::new(),
         stage: UnsafeCell::new(Stage::Future(future)),
     })
@@ -276,7 +276,7 @@ where
         }
     }
 
-    fn start(self: Arc<Self>, waiter: usize, locals: TaskLocals) {
+    fn start(self: Arc<Self>, waiter: u32, locals: TaskLocals) {
         // Relaxed: `spawn` hands the driver, and with it this write, to its thread.
         self.letter.waiter.store(waiter, Ordering::Relaxed);
         let _ = self.letter.locals.set(locals);
@@ -460,11 +460,7 @@ impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
 }
 
 /// Polls a future, and drops one that has ended, on the thread of the event loop, where it finds the loop by itself.
-pub(crate) fn here(
-    runtime: &impl Runtime,
-    locals: &mut Option<TaskLocals>,
-    poll: impl FnOnce(),
-) -> Result<(), Panic> {
+pub(crate) fn here(runtime: &impl Runtime, locals: &mut Option<TaskLocals>, poll: impl FnOnce()) -> Result<(), Panic> {
     let _entered = Entered::in_place(locals);
     panic::catch(|| runtime.enter(poll))
 }

@@ -20,7 +20,7 @@ impl AsyncioFuture {
             if !matches!(state.outcome, Outcome::Pending) {
                 return false;
             }
-            state.cancel_requested = true;
+            state.rare().cancel_requested = true;
             let old = match message {
                 Some(message) => state.rare().cancel_message.replace(message),
                 None => state.rare.as_mut().and_then(|rare| rare.cancel_message.take()),

@@ -116,7 +116,7 @@ fn exception<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
         let state = future.state.lock();
         match &state.outcome {
             Outcome::Done(_) => return none(this),
-            Outcome::Failed(error, _) => error.clone_ref(py),
+            Outcome::Failed(error) => error.clone_ref(py),
             Outcome::Cancelled(_) => {
                 drop(state);
                 return Err(future.cancelled_error(py)?);

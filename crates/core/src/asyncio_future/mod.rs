@@ -54,7 +54,6 @@ struct State {
     first: Option<Callback>,
     /// What runs behind it; `None` when it has ended, or nobody wants its result.
     task: Option<Arc<dyn Cancel>>,
-    cancel_requested: bool,
     /// What most futures do not have: memory on demand.
     rare: Option<Box<Rare>>,
 }
@@ -63,12 +62,19 @@ struct State {
 struct Rare {
     /// The callbacks after the first.
     more: Vec<Callback>,
+    cancel_requested: bool,
     cancel_message: Option<Py<PyAny>>,
     /// The handle of the timer that bounds a cancellation.
     timer: Option<Py<PyAny>>,
+    /// The one that an exception had when it came, so that awaiting twice does not grow it.
+    traceback: Option<Py<PyTraceback>>,
 }
 
 impl State {
+    fn cancel_requested(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.cancel_requested)
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -86,8 +92,7 @@ struct Callback {
 enum Outcome {
     Pending,
     Done(Py<PyAny>),
-    /// The traceback is the one that the exception had when it came, so that awaiting twice does not grow it.
-    Failed(Py<PyBaseException>, Option<Py<PyTraceback>>),
+    Failed(Py<PyBaseException>),
     /// With the exception, when it was the Rust future that raised it.
     Cancelled(Option<Py<PyBaseException>>),
 }
@@ -123,19 +128,13 @@ impl AsyncioFuture {
             blocking: AtomicBool::new(false),
             log_traceback: AtomicBool::new(false),
             process: Process::current(),
-            state: SpinLock::new(State {
-                outcome: Outcome::Pending,
-                first: None,
-                task: Some(task),
-                cancel_requested: false,
-                rare: None,
-            }),
+            state: SpinLock::new(State { outcome: Outcome::Pending, first: None, task: Some(task), rare: None }),
         };
         class::new(py, future)
     }
 
     /// Settles the waiter that the event loop has under `key`, on the loop's thread.
-    pub(crate) fn deliver(key: usize, settlement: Settlement, delivery: &Delivery<'_, '_>) -> PyResult<()> {
+    pub(crate) fn deliver(key: u32, settlement: Settlement, delivery: &Delivery<'_, '_>) -> PyResult<()> {
         match delivery.event_loop.remove(key) {
             Some(InFlight::Waiter(future)) => Self::settle(future.bind(delivery.py), settlement, delivery.resume),
             // The loop was closed meanwhile.
@@ -151,13 +150,16 @@ impl AsyncioFuture {
                 // A cancellation took too long, and was settled without the Rust future's end.
                 return Ok(());
             }
-            (state.cancel_requested, state.task.is_none())
+            (state.cancel_requested(), state.task.is_none())
         };
-        let outcome = future.outcome(py, settlement, cancelled, abandoned)?;
+        let (outcome, traceback) = future.outcome(py, settlement, cancelled, abandoned)?;
         let done = matches!(outcome, Outcome::Done(_));
         let (first, more, timer, task) = {
             let mut state = future.state.lock();
             state.outcome = outcome;
+            if traceback.is_some() {
+                state.rare().traceback = traceback;
+            }
             let (first, task) = (state.first.take(), state.task.take());
             let rare = state.rare.as_deref_mut();
             let (more, timer) = rare.map(|rare| (mem::take(&mut rare.more), rare.timer.take())).unwrap_or_default();
@@ -184,9 +186,17 @@ impl AsyncioFuture {
         result
     }
 
+    /// The outcome, with the traceback of an exception.
+    ///
     /// `cancelled` says whether Python was told that it would be, `abandoned` that nobody waits for it.
-    fn outcome(&self, py: Python<'_>, settlement: Settlement, cancelled: bool, abandoned: bool) -> PyResult<Outcome> {
-        Ok(match settlement {
+    fn outcome(
+        &self,
+        py: Python<'_>,
+        settlement: Settlement,
+        cancelled: bool,
+        abandoned: bool,
+    ) -> PyResult<(Outcome, Option<Py<PyTraceback>>)> {
+        let outcome = match settlement {
             Settlement::Cancelled => Outcome::Cancelled(None),
             // Whoever cancelled it was told that it would be.
             Settlement::Done(_) if cancelled => Outcome::Cancelled(None),
@@ -198,9 +208,10 @@ impl AsyncioFuture {
             Settlement::Failed(error) => {
                 let traceback = error.traceback(py).map(Bound::unbind);
                 self.log_traceback.store(!abandoned, Ordering::Relaxed);
-                Outcome::Failed(error.into_value(py), traceback)
+                return Ok((Outcome::Failed(error.into_value(py)), traceback));
             }
-        })
+        };
+        Ok((outcome, None))
     }
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
@@ -210,6 +221,11 @@ impl AsyncioFuture {
             Some(task) if self.process.is_current() => task.cancel(),
             left_behind => mem::forget(left_behind),
         }
+    }
+
+    /// The path of the Rust future's type.
+    pub(crate) fn path(&self) -> Path {
+        self.path
     }
 
     /// Whether it has been settled.
@@ -223,8 +239,9 @@ impl AsyncioFuture {
             let state = self.state.lock();
             match &state.outcome {
                 Outcome::Done(value) => return Ok(value.bind(py).clone()),
-                Outcome::Failed(error, traceback) => {
-                    (error.clone_ref(py), traceback.as_ref().map(|traceback| traceback.clone_ref(py)))
+                Outcome::Failed(error) => {
+                    let traceback = state.rare.as_ref().and_then(|rare| rare.traceback.as_ref());
+                    (error.clone_ref(py), traceback.map(|traceback| traceback.clone_ref(py)))
                 }
                 Outcome::Cancelled(_) => {
                     drop(state);
@@ -260,7 +277,7 @@ impl AsyncioFuture {
     fn state_name(&self) -> &'static str {
         match self.state.lock().outcome {
             Outcome::Pending => "PENDING",
-            Outcome::Done(_) | Outcome::Failed(..) => "FINISHED",
+            Outcome::Done(_) | Outcome::Failed(_) => "FINISHED",
             Outcome::Cancelled(_) => "CANCELLED",
         }
     }
@@ -287,7 +304,7 @@ impl AsyncioFuture {
             return Ok(());
         }
         let error = match &future.state.lock().outcome {
-            Outcome::Failed(error, _) => error.clone_ref(py),
+            Outcome::Failed(error) => error.clone_ref(py),
             _ => return Ok(()),
         };
         let context = PyDict::new(py);
@@ -339,13 +356,10 @@ impl Class for AsyncioFuture {
         for object in state.rare.iter().flat_map(|rare| rare.cancel_message.iter().chain(&rare.timer)) {
             visit.call(object);
         }
+        state.rare.iter().filter_map(|rare| rare.traceback.as_ref()).for_each(|traceback| visit.call(traceback));
         match &state.outcome {
             Outcome::Done(value) => visit.call(value),
-            Outcome::Failed(error, traceback) => {
-                visit.call(error);
-                traceback.iter().for_each(|traceback| visit.call(traceback));
-            }
-            Outcome::Cancelled(Some(error)) => visit.call(error),
+            Outcome::Failed(error) | Outcome::Cancelled(Some(error)) => visit.call(error),
             Outcome::Pending | Outcome::Cancelled(None) => {}
         }
     }

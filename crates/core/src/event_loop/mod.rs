@@ -164,12 +164,14 @@ impl EventLoop {
         }
     }
 
-    pub(crate) fn insert(&self, item: InFlight) -> usize {
-        self.in_flight.lock().insert(item)
+    /// Keeps it until it is removed by this key, or the loop is closed.
+    pub(crate) fn insert(&self, item: InFlight) -> u32 {
+        // Each future has room for its key, and there is no memory for so many.
+        u32::try_from(self.in_flight.lock().insert(item)).expect("fewer than 4,294,967,296 futures are in flight")
     }
 
-    pub(crate) fn remove(&self, key: usize) -> Option<InFlight> {
-        self.in_flight.lock().try_remove(key)
+    pub(crate) fn remove(&self, key: u32) -> Option<InFlight> {
+        self.in_flight.lock().try_remove(key as usize)
     }
 
     /// Delivers all that is in the mailbox, and if that is little, what comes meanwhile; the rest waits for the loop's

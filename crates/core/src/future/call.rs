@@ -42,7 +42,7 @@ enum State {
     /// The loop's thread is making a task of it.
     Starting(Wish),
     /// It runs there. `key` is its place among what the loop has in flight.
-    Running { task: Py<PyAny>, key: usize, wish: Wish },
+    Running { task: Py<PyAny>, key: u32, wish: Wish },
     /// Here is the result.
     Ended(PyResult<Py<PyAny>>),
     /// The result was taken, or nobody wants it.
@@ -69,7 +69,7 @@ impl State {
 #[derive(Default)]
 struct Remains {
     /// Its place among what the loop has in flight.
-    key: Option<usize>,
+    key: Option<u32>,
     /// The awaitable, when no task was made of it.
     unstarted: Option<Source>,
 }
@@ -184,7 +184,7 @@ impl Call {
     }
 
     /// From starting to running; false when it has ended meanwhile.
-    fn run(&self, task: &Bound<'_, PyAny>, key: usize) -> bool {
+    fn run(&self, task: &Bound<'_, PyAny>, key: u32) -> bool {
         let mut state = self.state.lock();
         match mem::replace(&mut *state, State::Over) {
             State::Starting(wish) => {

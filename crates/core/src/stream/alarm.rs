@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     task::Wake,
     time::Duration,
@@ -55,12 +55,12 @@ impl Drop for Waiting {
 pub(super) struct Alarm {
     event_loop: Arc<EventLoop>,
     /// The key of the future that the task waits for; the greatest number when there is none.
-    waiter: AtomicUsize,
+    waiter: AtomicU32,
     path: Path,
 }
 
 impl Alarm {
-    const NOBODY: usize = usize::MAX;
+    const NOBODY: u32 = u32::MAX;
 
     /// An alarm for the running event loop. `path` and `call` are what the waiting is about.
     pub(super) fn new(py: Python<'_>, path: Path, call: &str) -> PyResult<Arc<Envelope<Self>>> {
@@ -68,7 +68,7 @@ impl Alarm {
             let what = format!("{call} of the Rust stream '{}'", path.name());
             return Err(error::no_running_event_loop(&what));
         };
-        Ok(Envelope::new(Self { event_loop, waiter: AtomicUsize::new(Self::NOBODY), path }))
+        Ok(Envelope::new(Self { event_loop, waiter: AtomicU32::new(Self::NOBODY), path }))
     }
 
     /// Lets go of the future: nobody waits for it any more.
