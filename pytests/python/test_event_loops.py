@@ -461,6 +461,22 @@ async def test_another_loop_inside_a_task_has_its_own_futures(loop_class, way):
     assert await asyncio.create_task(outer()) == "inner"
 
 
+async def test_the_running_loop_is_what_asyncio_says(loop_class):
+    gate, running, other = bridge.Gate(), asyncio.get_running_loop(), loop_class()
+    try:
+        for _ in range(2):
+            assert gate.wait("future", None).get_loop() is running
+            asyncio._set_running_loop(other)
+            assert gate.wait("future", None).get_loop() is other
+            asyncio._set_running_loop(None)
+            with pytest.raises(RuntimeError, match="no running event loop"):
+                gate.wait("future", None)
+            asyncio._set_running_loop(running)
+    finally:
+        asyncio._set_running_loop(running)
+        other.close()
+
+
 async def test_python_that_rust_awaits_runs_inside_a_nested_loop(run_nested, way):
     async def python():
         await asyncio.sleep(0)

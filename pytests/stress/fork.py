@@ -59,6 +59,20 @@ def child_alone(rust, loops):
     use(rust, loops)
 
 
+@situation(needs=["wait"])
+def child_of_a_step(rust, loops):
+    """A coroutine forks: no loop runs in the child, which may block. An exit by an exception would be the loop's."""
+
+    async def main():
+        await rust.after(0.001)
+        # Not in the course of a delivery of Rust's, which must not be blocked in the child either.
+        await asyncio.sleep(0)
+        join(fork_in_thread(lambda: rust.wait(0.001)))
+        await rust.after(0.001)
+
+    loops.run(main())
+
+
 @situation
 def idle_child(rust, loops):
     """The child ends as a program does, without using the bridge."""

@@ -5,34 +5,19 @@
 
 use std::sync::{Arc, mpsc::Sender};
 
+#[cfg(Py_LIMITED_API)]
+use pyo3::types::PyDict;
 #[cfg(not(Py_LIMITED_API))]
-use pyo3::types::PyTuple;
+use pyo3::{ffi, types::PyTuple};
 use pyo3::{
     exceptions::{PyNotImplementedError, PyRuntimeError},
-    ffi,
     prelude::*,
-    types::{PyDict, PyWeakrefReference},
+    types::PyWeakrefReference,
 };
 
 use super::{Drain, EventLoop, Resume, attribute, helper};
 
 use crate::once::{PyOnce, intern};
-
-/// The loop that runs in this thread, if one does.
-pub(super) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    static GET_RUNNING_LOOP: PyOnce<Py<PyAny>> = PyOnce::new();
-    let running = GET_RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
-    Ok(if running.is_none() { None } else { Some(running) })
-}
-
-/// What asyncio keeps for this thread as long as a loop runs in it: another object for each run. Python 3.14 and newer
-/// keep it elsewhere.
-pub(super) fn mark(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
-    // SAFETY: the thread is attached; the result is borrowed, or null.
-    let of_thread = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyThreadState_GetDict())? };
-    let of_thread = of_thread.cast_into::<PyDict>().ok()?;
-    of_thread.get_item(intern!(py, "__asyncio_running_event_loop__")).ok()?
-}
 
 /// Whether the loop's tasks may be resumed by the caller, who was called by the loop.
 pub(super) fn resume(event_loop: &Bound<'_, PyAny>) -> PyResult<Resume> {

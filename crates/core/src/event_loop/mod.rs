@@ -30,7 +30,6 @@ use slab::Slab;
 use self::{
     asyncio::Waker,
     mailbox::{Batch, Mailbox, Posted, Rest},
-    running::InDrain,
 };
 pub(crate) use self::{
     asyncio::call_soon,
@@ -188,7 +187,6 @@ impl EventLoop {
         let object = self.object(py)?;
         let resume = asyncio::resume(&object)?;
         let delivery = Delivery { py, event_loop: self, object: &object, resume, of_tasks: OnceCell::new() };
-        let _in_drain = InDrain::new(py, self);
         let drains = self.drains.load(Ordering::Relaxed);
         let mut delivered = 0;
         while delivered < LETTERS && self.take() {
@@ -266,7 +264,7 @@ pub(crate) fn make_types(py: Python<'_>) {
 
 /// Whether an event loop runs in this thread.
 pub(crate) fn is_running(py: Python<'_>) -> PyResult<bool> {
-    Ok(asyncio::running_loop(py)?.is_some())
+    Ok(running::running_loop(py)?.is_some())
 }
 
 /// The handles of this process, as far as they are still there.
