@@ -31,9 +31,9 @@ struct State {
     renamed: Option<Box<Names>>,
 }
 
-/// Each knows where the coroutine has its names from: a field of its own would make it larger.
+/// Each knows where the coroutine has its names from: another field would make all coroutines larger.
 enum Stage {
-    /// Nothing has happened yet. A task that was not started in the process in which it was made is nobody's in another.
+    /// Nothing has happened yet. A task that was not started in one process is nobody's in another.
     Created(Arc<dyn Start>, Process),
     /// A step is under way: another `send`, `throw` or `close` is refused.
     Running(Path),

@@ -44,7 +44,7 @@ thread_local! {
 
 /// The Rust task that a thread polls.
 struct Current {
-    /// Whoever puts locals in takes them out: a thread has none when it ends. To reach what has no destructor is cheaper.
+    /// Whoever puts locals in takes them out: a thread has none when it ends. What has no destructor is reached sooner.
     locals: RefCell<ManuallyDrop<Option<TaskLocals>>>,
     /// It is polled in place, on the thread of its event loop: it gets its locals when it asks for them.
     in_place: Cell<bool>,
@@ -309,8 +309,8 @@ pub(crate) struct Borrowed<'a> {
 
 impl<'a> Borrowed<'a> {
     pub(crate) fn new(locals: &'a TaskLocals) -> Self {
-        // SAFETY: the copy is in place for less than `'a`, and is never dropped: who takes it out, below, forgets it, and
-        // others clone it.
+        // SAFETY: the copy is in place for less than `'a`, and is never dropped: who takes it out, below, forgets it,
+        // and others clone it.
         let copy = unsafe { ptr::read(locals) };
         CURRENT.with(|current| Self {
             outer: current.replace(Some(copy)),

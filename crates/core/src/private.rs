@@ -14,8 +14,8 @@ use crate::{
 #[cfg(feature = "macros")]
 pub use crate::entry::{EARLY, Failure, Output, main};
 
-// Methods of `RuntimeExt`, for a runtime that is not needed afterwards: to clone one is to count a reference, which is a
-// good part of what a call costs.
+// Methods of `RuntimeExt`, for a runtime that is not needed afterwards: to clone one is to count a reference, which is
+// a good part of what a call costs.
 
 pub fn into_coroutine<R, F, T>(runtime: R, py: Python<'_>, future: F) -> PyResult<Bound<'_, PyAny>>
 where

@@ -136,8 +136,8 @@ unsafe impl<T: Class> PyTypeInfo for Object<T> {
 /// Makes a Python object of `value`.
 pub(crate) fn new<T: Class>(py: Python<'_>, value: T) -> PyResult<Bound<'_, Object<T>>> {
     let class = Object::<T>::type_object_raw(py);
-    // SAFETY: `class` is a ready heap type whose instances have the size of an `Object<T>`; its header is set. The garbage
-    // collector sees the object when all the rest is written.
+    // SAFETY: `class` is a ready heap type whose instances have the size of an `Object<T>`; the header is set. The
+    // garbage collector sees the object when all the rest is written.
     unsafe {
         let object = ffi::PyObject_GC_New::<Object<T>>(class);
         if object.is_null() {

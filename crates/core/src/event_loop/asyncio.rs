@@ -7,13 +7,13 @@ use std::sync::{Arc, mpsc::Sender};
 
 #[cfg(Py_LIMITED_API)]
 use pyo3::types::PyDict;
-#[cfg(not(Py_LIMITED_API))]
-use pyo3::{ffi, types::PyTuple};
 use pyo3::{
     exceptions::{PyNotImplementedError, PyRuntimeError},
     prelude::*,
     types::PyWeakrefReference,
 };
+#[cfg(not(Py_LIMITED_API))]
+use pyo3::{ffi, types::PyTuple};
 
 use super::{Drain, EventLoop, Resume, attribute, helper};
 

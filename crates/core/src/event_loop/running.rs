@@ -54,8 +54,8 @@ pub(super) fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>>
 ///
 /// There, to ask for the running loop is a system call, `getpid`: more than half of what it costs, and where there are
 /// more threads than cores, an occasion for the kernel to let another one run.
-/// The layout is private. It is that of versions which do not change any more; and it is used only when what is found in
-/// it has once been what asyncio says, else asyncio is asked.
+/// The layout is private. It is that of versions which do not change any more; and it is used only when what is found
+/// in it has once been what asyncio says, else asyncio is asked.
 #[cfg(unix)]
 mod holder {
     use std::{
