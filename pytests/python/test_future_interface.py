@@ -336,14 +336,14 @@ async def test_calls_back_before_what_is_scheduled_later():
         assert order == ["callback", "another", "from a callback"]
 
 
-async def test_gather_is_told_in_the_moment_in_which_it_is_done():
+async def test_gather_and_shield_are_told_in_the_moment_in_which_it_is_done():
     pair = await pending()
-    gathered = asyncio.gather(pair.future)
+    told = [asyncio.gather(pair.future), asyncio.shield(pair.future)]
     pair.gate.open(1)
     while not pair.future.done():
         await asyncio.sleep(0)
-    assert gathered.done()
-    assert await gathered == ["the value"]
+    assert [future.done() for future in told] == [True, True]
+    assert await asyncio.gather(*told) == [["the value"], "the value"]
 
 
 async def test_gather_is_told_in_the_order_in_which_the_callbacks_came():

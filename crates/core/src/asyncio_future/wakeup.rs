@@ -6,14 +6,14 @@ use pyo3::{ffi, prelude::*, types::PyDict};
 
 use crate::once::{PyOnce, intern};
 
-/// A callback that is a part of asyncio, and looks at the future without doing anything for its user yet.
+/// A callback that is a part of asyncio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OfAsyncio {
     /// The wake-up of a task.
     Wakeup,
-    /// What `asyncio.gather` and `asyncio.wait` count with: it completes a future of theirs, whose own callbacks wait
-    /// for the loop's next turn.
-    Count,
+    /// By which `gather`, `wait` and `shield` learn of an end. At the most it completes a future of theirs, whose own
+    /// callbacks wait for the loop's next turn.
+    Relay,
 }
 
 impl OfAsyncio {
@@ -22,7 +22,7 @@ impl OfAsyncio {
         if is_task_wakeup(function) {
             Some(Self::Wakeup)
         } else if is_of_asyncio_tasks(function) {
-            Some(Self::Count)
+            Some(Self::Relay)
         } else {
             None
         }
@@ -82,7 +82,7 @@ fn is_task_wakeup(function: &Bound<'_, PyAny>) -> bool {
     found
 }
 
-/// Whether a callback is a function of the module in which `gather` and `wait` are.
+/// Whether a callback is a function of the module in which `gather`, `wait` and `shield` are.
 #[cfg(not(Py_LIMITED_API))]
 fn is_of_asyncio_tasks(function: &Bound<'_, PyAny>) -> bool {
     static GLOBALS: PyOnce<Py<PyDict>> = PyOnce::new();
