@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     io, mem,
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -33,9 +34,28 @@ use tokio::{
 /// ```
 #[derive(Clone, Debug)]
 pub struct Tokio {
-    handle: Handle,
+    handle: Kept,
     /// Where its threads are.
     process: Process,
+}
+
+/// A handle, which most have of the default runtime: not to count those is a good part of what a call costs.
+#[derive(Clone, Debug)]
+enum Kept {
+    Counted(Handle),
+    /// The process keeps it.
+    Shared(&'static Handle),
+}
+
+impl Deref for Kept {
+    type Target = Handle;
+
+    fn deref(&self) -> &Handle {
+        match self {
+            Self::Counted(handle) => handle,
+            Self::Shared(handle) => handle,
+        }
+    }
 }
 
 impl pyo3_await::Runtime for Tokio {
@@ -85,8 +105,9 @@ impl Defaults {
         self.now.lock().expect("nothing panics under the lock")
     }
 
-    fn first(&self) -> Option<&Tokio> {
-        self.first.get().filter(|_| !self.first_stopped.load(Ordering::Relaxed))
+    fn first(&'static self) -> Option<Tokio> {
+        let tokio = self.first.get().filter(|_| !self.first_stopped.load(Ordering::Relaxed))?;
+        Some(Tokio { handle: Kept::Shared(&tokio.handle), process: tokio.process })
     }
 }
 
@@ -131,7 +152,7 @@ impl Tokio {
     /// A current-thread runtime must be driven by the application, for instance by a thread in its `block_on`.
     #[must_use]
     pub fn new(handle: Handle) -> Self {
-        Self { handle, process: Process::current() }
+        Self { handle: Kept::Counted(handle), process: Process::current() }
     }
 
     /// Starts a runtime that lasts as long as the process.
@@ -244,7 +265,7 @@ impl Tokio {
     fn default_runtime() -> PyResult<Self> {
         let defaults = DEFAULT.get();
         if let Some(tokio) = defaults.first() {
-            return Ok(tokio.clone());
+            return Ok(tokio);
         }
         let mut default = defaults.lock();
         let builder = match &*default {
