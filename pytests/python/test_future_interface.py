@@ -348,16 +348,19 @@ async def test_gather_and_shield_are_told_in_the_moment_in_which_it_is_done():
 
 async def test_gather_is_told_in_the_order_in_which_the_callbacks_came():
     pair = await pending()
-    for future in pair.both:
-        gathered, told = [], []
-        future.add_done_callback(lambda _, gathered=gathered, told=told: told.append(gathered[0].done()))
+    gathered, told = [], ([], [])
+    for number, future in enumerate(pair.both):
+
+        def ask(_, number=number):
+            told[number].append(gathered[number].done())
+
+        future.add_done_callback(ask)
         gathered.append(asyncio.gather(future))
-        future.add_done_callback(lambda _, gathered=gathered, told=told: told.append(gathered[0].done()))
-        pair.gate.open(1)
-        pair.opened.set()
-        await gathered[0]
-        await turns()
-        assert told == [False, True]
+        future.add_done_callback(ask)
+    await pair.end()
+    await asyncio.gather(*gathered)
+    await turns()
+    assert told == ([False, True], [False, True])
 
 
 async def test_calls_back_in_the_context_of_each_callback():
