@@ -40,11 +40,18 @@ pub struct Tokio {
 }
 
 /// A handle, which most have of the default runtime: not to count those is a good part of what a call costs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Kept {
     Counted(Handle),
     /// The process keeps it.
     Shared(&'static Handle),
+}
+
+/// Who keeps it is nobody's business.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
 }
 
 impl Deref for Kept {
