@@ -4,6 +4,7 @@ import json
 import statistics
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import matplotlib
 
@@ -40,8 +41,14 @@ def main(samples, path):
     )
     for axes, (_, draw) in zip(grid[:, 0], drawings):
         draw(axes)
+    if not path.endswith(".svg"):
+        figure.savefig(path, dpi=110)
+        return
     # Without the date, which would make each file another.
-    figure.savefig(path, **({"metadata": {"Date": None}} if path.endswith(".svg") else {"dpi": 110}))
+    figure.savefig(path, metadata={"Date": None})
+    # matplotlib leaves blanks at the ends of lines, which a repository does not want.
+    written = Path(path)
+    written.write_text("".join(line.rstrip() + "\n" for line in written.read_text().splitlines()))
 
 
 def times(better, worse, unit):
