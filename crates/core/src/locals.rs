@@ -265,45 +265,54 @@ pub fn attach<T>(f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
     }
 }
 
+/// What was in place before a poll, and is so again after it.
+struct Outer {
+    locals: Option<TaskLocals>,
+    in_place: bool,
+}
+
+impl Outer {
+    /// Puts something else in place.
+    fn replaced_by(locals: Option<TaskLocals>, in_place: bool) -> Self {
+        CURRENT.with(|current| Self { locals: current.replace(locals), in_place: current.in_place.replace(in_place) })
+    }
+
+    /// Puts it back, and gives what was in place meanwhile.
+    fn restore(&mut self) -> Option<TaskLocals> {
+        CURRENT.with(|current| {
+            current.in_place.set(self.in_place);
+            current.replace(self.locals.take())
+        })
+    }
+}
+
 /// Task locals that are in place for the time of a poll, a panicking one included.
 pub(crate) struct Entered<'a> {
     place: &'a mut Option<TaskLocals>,
-    outer: Option<TaskLocals>,
-    outer_in_place: bool,
+    outer: Outer,
 }
 
 impl<'a> Entered<'a> {
     /// Moves the locals into the thread, so that no reference is counted.
     pub(crate) fn new(place: &'a mut Option<TaskLocals>) -> Self {
-        Self::with(place, false)
+        Self { outer: Outer::replaced_by(place.take(), false), place }
     }
 
     /// The same for a poll on the thread of the event loop: locals are made on demand, and are in `place` then.
     pub(crate) fn in_place(place: &'a mut Option<TaskLocals>) -> Self {
-        Self::with(place, true)
-    }
-
-    fn with(place: &'a mut Option<TaskLocals>, in_place: bool) -> Self {
-        CURRENT.with(|current| {
-            let outer = current.replace(place.take());
-            Self { place, outer, outer_in_place: current.in_place.replace(in_place) }
-        })
+        Self { outer: Outer::replaced_by(place.take(), true), place }
     }
 }
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        CURRENT.with(|current| {
-            current.in_place.set(self.outer_in_place);
-            *self.place = current.replace(self.outer.take());
-        });
+        *self.place = self.outer.restore();
     }
 }
 
 /// The same, for locals that stay where they are: no reference is counted, and nothing is moved.
 pub(crate) struct Borrowed<'a> {
-    outer: Option<TaskLocals>,
-    outer_in_place: bool,
+    outer: Outer,
     lent: PhantomData<&'a TaskLocals>,
 }
 
@@ -312,19 +321,12 @@ impl<'a> Borrowed<'a> {
         // SAFETY: the copy is in place for less than `'a`, and is never dropped: who takes it out, below, forgets it,
         // and others clone it.
         let copy = unsafe { ptr::read(locals) };
-        CURRENT.with(|current| Self {
-            outer: current.replace(Some(copy)),
-            outer_in_place: current.in_place.replace(false),
-            lent: PhantomData,
-        })
+        Self { outer: Outer::replaced_by(Some(copy), false), lent: PhantomData }
     }
 }
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        CURRENT.with(|current| {
-            current.in_place.set(self.outer_in_place);
-            mem::forget(current.replace(self.outer.take()));
-        });
+        mem::forget(self.outer.restore());
     }
 }
