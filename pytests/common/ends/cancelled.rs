@@ -217,9 +217,8 @@ async def cancel(make, started):
     })?;
     let (cancelled, seconds): (bool, f64) = drive(&code, "cancel", (make, started))?;
     assert!(cancelled);
-    // The bound is 1 s. How much later it is noticed is up to the machine; that the poll has not returned shows that it
-    // was the bound.
-    assert!(seconds >= 0.99, "{seconds} s");
+    // The bound is 1 s. The upper limit leaves time for a very busy machine: 4 s were too few once.
+    assert!((0.99..30.0).contains(&seconds), "{seconds} s");
     assert_eq!(dropped.get(), 0, "the poll has not returned");
     drop(unblock);
     dropped.wait(1);
