@@ -5,10 +5,12 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
+    sync::MutexGuard,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use once_cell::race::OnceBox;
 use pyo3::prelude::*;
 use slab::Slab;
 
@@ -56,7 +58,7 @@ pub struct Cancelled {
 
 /// What the task and its `Cancelled`s share; nothing until somebody asks.
 #[derive(Default)]
-pub(crate) struct Cancellation(Lock<Option<Box<State>>>);
+pub(crate) struct Cancellation(OnceBox<Lock<State>>);
 
 #[derive(Default)]
 struct State {
@@ -75,8 +77,7 @@ impl Cancellation {
     /// `None` when nobody asked, or everybody has been told before.
     pub(crate) fn tell(&self) -> Option<Duration> {
         let (grace, wakers) = {
-            let mut state = self.0.lock();
-            let state = state.as_mut()?;
+            let mut state = self.0.get()?.lock();
             let grace = state.waiters.iter().map(|(_, waiter)| waiter.grace).max()?;
             if mem::replace(&mut state.told, true) {
                 return None;
@@ -87,14 +88,15 @@ impl Cancellation {
         wakers.into_iter().for_each(Waker::wake);
         Some(grace)
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.get_or_init(Box::default).lock()
+    }
 }
 
 impl Cancelled {
     pub(crate) fn new(locals: TaskLocals, grace: Duration) -> Self {
-        let key = {
-            let mut state = locals.cancellation().0.lock();
-            state.get_or_insert_default().waiters.insert(Waiter { grace, waker: None })
-        };
+        let key = locals.cancellation().state().waiters.insert(Waiter { grace, waker: None });
         Self { locals, key }
     }
 }
@@ -105,8 +107,7 @@ impl Future for Cancelled {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let _old = {
-            let mut state = self.locals.cancellation().0.lock();
-            let state = state.as_mut().expect("`new` has made it");
+            let mut state = self.locals.cancellation().state();
             if state.told {
                 return Poll::Ready(());
             }
@@ -118,10 +119,7 @@ impl Future for Cancelled {
 
 impl Drop for Cancelled {
     fn drop(&mut self) {
-        let _waiter = {
-            let mut state = self.locals.cancellation().0.lock();
-            state.as_mut().expect("`new` has made it").waiters.remove(self.key)
-        };
+        let _waiter = self.locals.cancellation().state().waiters.remove(self.key);
     }
 }
 

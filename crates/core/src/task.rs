@@ -421,8 +421,10 @@ where
         let Stage::Ended(end) = mem::replace(unsafe { &mut *task.stage.get() }, Stage::Delivered) else {
             unreachable!("it was posted by its driver")
         };
-        let settlement = end.settle(delivery.py, envelope.path());
-        AsyncioFuture::deliver(task.waiter.load(Ordering::Relaxed), settlement, delivery)
+        let (waiter, path) = (task.waiter.load(Ordering::Relaxed), envelope.path());
+        // Whoever is resumed may find its memory free for the next.
+        drop(envelope);
+        AsyncioFuture::deliver(waiter, end.settle(delivery.py, path), delivery)
     }
 
     fn refuse(envelope: Arc<Envelope<Self>>, _: Option<Python<'_>>) {

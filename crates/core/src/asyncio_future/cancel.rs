@@ -1,10 +1,10 @@
 //! Cancellation from Python, and the time that it may take.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use pyo3::prelude::*;
 
-use super::{AsyncioFuture, Outcome, Settlement};
+use super::{AsyncioFuture, Settlement};
 use crate::{
     class::{Get, Object},
     event_loop::Resume,
@@ -17,7 +17,7 @@ impl AsyncioFuture {
     pub(super) fn request_cancel(this: &Bound<'_, Object<Self>>, message: Option<Py<PyAny>>) -> bool {
         let (task, _old_message) = {
             let mut state = this.get().state.lock();
-            if !matches!(state.outcome, Outcome::Pending) {
+            if state.is_done() {
                 return false;
             }
             state.rare().cancel_requested = true;
@@ -25,7 +25,7 @@ impl AsyncioFuture {
                 Some(message) => state.rare().cancel_message.replace(message),
                 None => state.rare.as_mut().and_then(|rare| rare.cancel_message.take()),
             };
-            (state.task.clone(), old)
+            (state.task().map(Arc::clone), old)
         };
         let Some(task) = task.filter(|_| this.get().process.is_current()) else { return true };
         if task.let_go() {
@@ -91,7 +91,7 @@ impl Deadline {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let Ok(_pass) = lifecycle::admit(py) else { return Ok(()) };
         let future = self.future.bind(py);
-        let task = future.get().state.lock().task.clone();
+        let task = future.get().state.lock().task().map(Arc::clone);
         match (self.stage, task) {
             (Stage::CleanUp, Some(task)) => {
                 task.cancel();

@@ -121,7 +121,7 @@ fn exception<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
                 drop(state);
                 return Err(future.cancelled_error(py)?);
             }
-            Outcome::Pending => {
+            Outcome::Pending(_) => {
                 drop(state);
                 return Err(invalid_state(py, "Exception is not set.")?);
             }
@@ -159,7 +159,7 @@ fn add_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> P
     let late = {
         let mut state = future.state.lock();
         let callback = Callback { function: function.unbind(), context: context.unbind() };
-        if !matches!(state.outcome, Outcome::Pending) {
+        if state.is_done() {
             Some(callback)
         } else {
             if state.callbacks().next().is_none() {

@@ -52,8 +52,6 @@ struct State {
     outcome: Outcome,
     /// Nearly always there is one callback: the waiting task's wake-up.
     first: Option<Callback>,
-    /// What runs behind it; `None` when it has ended, or nobody wants its result.
-    task: Option<Arc<dyn Cancel>>,
     /// What most futures do not have: memory on demand.
     rare: Option<Box<Rare>>,
 }
@@ -71,6 +69,18 @@ struct Rare {
 }
 
 impl State {
+    fn is_done(&self) -> bool {
+        !matches!(self.outcome, Outcome::Pending(_))
+    }
+
+    /// What runs behind it, if somebody wants its result.
+    fn task(&self) -> Option<&Arc<dyn Cancel>> {
+        match &self.outcome {
+            Outcome::Pending(task) => task.as_ref(),
+            _ => None,
+        }
+    }
+
     fn cancel_requested(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.cancel_requested)
     }
@@ -90,7 +100,8 @@ struct Callback {
 }
 
 enum Outcome {
-    Pending,
+    /// With what runs behind it; `None` when nobody wants its result.
+    Pending(Option<Arc<dyn Cancel>>),
     Done(Py<PyAny>),
     Failed(Py<PyBaseException>),
     /// With the exception, when it was the Rust future that raised it.
@@ -128,7 +139,7 @@ impl AsyncioFuture {
             blocking: AtomicBool::new(false),
             log_traceback: AtomicBool::new(false),
             process: Process::current(),
-            state: SpinLock::new(State { outcome: Outcome::Pending, first: None, task: Some(task), rare: None }),
+            state: SpinLock::new(State { outcome: Outcome::Pending(Some(task)), first: None, rare: None }),
         };
         class::new(py, future)
     }
@@ -146,26 +157,26 @@ impl AsyncioFuture {
         let (py, future) = (this.py(), this.get());
         let (cancelled, abandoned) = {
             let state = future.state.lock();
-            if !matches!(state.outcome, Outcome::Pending) {
+            if state.is_done() {
                 // A cancellation took too long, and was settled without the Rust future's end.
                 return Ok(());
             }
-            (state.cancel_requested(), state.task.is_none())
+            (state.cancel_requested(), state.task().is_none())
         };
         let (outcome, traceback) = future.outcome(py, settlement, cancelled, abandoned)?;
         let done = matches!(outcome, Outcome::Done(_));
-        let (first, more, timer, task) = {
+        let (first, more, timer, pending) = {
             let mut state = future.state.lock();
-            state.outcome = outcome;
+            let pending = mem::replace(&mut state.outcome, outcome);
             if traceback.is_some() {
                 state.rare().traceback = traceback;
             }
-            let (first, task) = (state.first.take(), state.task.take());
+            let first = state.first.take();
             let rare = state.rare.as_deref_mut();
             let (more, timer) = rare.map(|rare| (mem::take(&mut rare.more), rare.timer.take())).unwrap_or_default();
-            (first, more, timer, task)
+            (first, more, timer, pending)
         };
-        drop(task);
+        drop(pending);
         if let Some(timer) = timer {
             timer.call_method0(py, intern!(py, "cancel"))?;
         }
@@ -216,7 +227,10 @@ impl AsyncioFuture {
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
     pub(crate) fn abandon(&self, _: Python<'_>) {
-        let task = self.state.lock().task.take();
+        let task = match &mut self.state.lock().outcome {
+            Outcome::Pending(task) => task.take(),
+            _ => None,
+        };
         match task {
             Some(task) if self.process.is_current() => task.cancel(),
             left_behind => mem::forget(left_behind),
@@ -230,7 +244,7 @@ impl AsyncioFuture {
 
     /// Whether it has been settled.
     pub(crate) fn is_done(&self) -> bool {
-        !matches!(self.state.lock().outcome, Outcome::Pending)
+        self.state.lock().is_done()
     }
 
     /// The result, as `result()` gives or raises it.
@@ -247,7 +261,7 @@ impl AsyncioFuture {
                     drop(state);
                     return Err(self.cancelled_error(py)?);
                 }
-                Outcome::Pending => {
+                Outcome::Pending(_) => {
                     drop(state);
                     return Err(invalid_state(py, "Result is not set.")?);
                 }
@@ -276,7 +290,7 @@ impl AsyncioFuture {
 
     fn state_name(&self) -> &'static str {
         match self.state.lock().outcome {
-            Outcome::Pending => "PENDING",
+            Outcome::Pending(_) => "PENDING",
             Outcome::Done(_) | Outcome::Failed(_) => "FINISHED",
             Outcome::Cancelled(_) => "CANCELLED",
         }
@@ -360,7 +374,7 @@ impl Class for AsyncioFuture {
         match &state.outcome {
             Outcome::Done(value) => visit.call(value),
             Outcome::Failed(error) | Outcome::Cancelled(Some(error)) => visit.call(error),
-            Outcome::Pending | Outcome::Cancelled(None) => {}
+            Outcome::Pending(_) | Outcome::Cancelled(None) => {}
         }
     }
 
@@ -368,7 +382,7 @@ impl Class for AsyncioFuture {
         let garbage = {
             let mut state = self.state.lock();
             let outcome = match state.outcome {
-                Outcome::Pending => None,
+                Outcome::Pending(_) => None,
                 _ => Some(mem::replace(&mut state.outcome, Outcome::Cancelled(None))),
             };
             (state.first.take(), state.rare.take(), outcome)
