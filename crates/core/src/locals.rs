@@ -221,7 +221,7 @@ fn of_attached_loop() -> Option<TaskLocals> {
 /// }
 /// ```
 pub fn scope<F: Future>(locals: TaskLocals, future: F) -> Scope<F> {
-    Scope { locals: Some(locals), future }
+    Scope { locals, future }
 }
 
 pin_project_lite::pin_project! {
@@ -229,8 +229,7 @@ pin_project_lite::pin_project! {
     #[derive(Debug)]
     #[must_use = "a future does nothing until it is polled"]
     pub struct Scope<F> {
-        // `None` only during a poll: then they are in `CURRENT`.
-        locals: Option<TaskLocals>,
+        locals: TaskLocals,
         #[pin]
         future: F,
     }
@@ -241,7 +240,7 @@ impl<F: Future> Future for Scope<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
-        let _entered = Entered::new(this.locals);
+        let _lent = Lent::new(this.locals);
         this.future.poll(cx)
     }
 }
@@ -286,37 +285,13 @@ impl Outer {
     }
 }
 
-/// Task locals that are in place for the time of a poll, a panicking one included.
-pub(crate) struct Entered<'a> {
-    place: &'a mut Option<TaskLocals>,
-    outer: Outer,
-}
-
-impl<'a> Entered<'a> {
-    /// Moves the locals into the thread, so that no reference is counted.
-    pub(crate) fn new(place: &'a mut Option<TaskLocals>) -> Self {
-        Self { outer: Outer::replaced_by(place.take(), false), place }
-    }
-
-    /// The same for a poll on the thread of the event loop: locals are made on demand, and are in `place` then.
-    pub(crate) fn in_place(place: &'a mut Option<TaskLocals>) -> Self {
-        Self { outer: Outer::replaced_by(place.take(), true), place }
-    }
-}
-
-impl Drop for Entered<'_> {
-    fn drop(&mut self) {
-        *self.place = self.outer.restore();
-    }
-}
-
-/// The same, for locals that stay where they are: no reference is counted, and nothing is moved.
-pub(crate) struct Borrowed<'a> {
+/// Task locals that are in place for the time of a poll, a panicking one included. No reference is counted.
+pub(crate) struct Lent<'a> {
     outer: Outer,
     lent: PhantomData<&'a TaskLocals>,
 }
 
-impl<'a> Borrowed<'a> {
+impl<'a> Lent<'a> {
     pub(crate) fn new(locals: &'a TaskLocals) -> Self {
         // SAFETY: the copy is in place for less than `'a`, and is never dropped: who takes it out, below, forgets it,
         // and others clone it.
@@ -325,8 +300,26 @@ impl<'a> Borrowed<'a> {
     }
 }
 
-impl Drop for Borrowed<'_> {
+impl Drop for Lent<'_> {
     fn drop(&mut self) {
         mem::forget(self.outer.restore());
+    }
+}
+
+/// The same for a poll on the thread of the event loop: locals are made on demand, and are in `place` then.
+pub(crate) struct OnDemand<'a> {
+    place: &'a mut Option<TaskLocals>,
+    outer: Outer,
+}
+
+impl<'a> OnDemand<'a> {
+    pub(crate) fn new(place: &'a mut Option<TaskLocals>) -> Self {
+        Self { outer: Outer::replaced_by(place.take(), true), place }
+    }
+}
+
+impl Drop for OnDemand<'_> {
+    fn drop(&mut self) {
+        *self.place = self.outer.restore();
     }
 }

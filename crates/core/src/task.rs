@@ -36,7 +36,7 @@ use crate::{
     error,
     event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
     lifecycle,
-    locals::{Borrowed, Entered},
+    locals::{Lent, OnDemand},
     panic::{self, Panic},
 };
 
@@ -337,7 +337,7 @@ where
         // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
         let future = unsafe { Pin::new_unchecked(future) };
         let polled = {
-            let _entered = Borrowed::new(self.locals.get().expect("they were set before the driver was made"));
+            let _lent = Lent::new(self.locals.get().expect("they were set before the driver was made"));
             panic::catch(|| future.poll(cx))
         };
         match polled {
@@ -463,7 +463,7 @@ impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
 
 /// Polls a future, and drops one that has ended, on the thread of the event loop, where it finds the loop by itself.
 pub(crate) fn here(runtime: &impl Runtime, locals: &mut Option<TaskLocals>, poll: impl FnOnce()) -> Result<(), Panic> {
-    let _entered = Entered::in_place(locals);
+    let _on_demand = OnDemand::new(locals);
     panic::catch(|| runtime.enter(poll))
 }
 

@@ -63,20 +63,9 @@ impl Sanitizer {
         }
     }
 
-    /// What cargo is told. What the standard library's locks exclude is seen only if the sanitizer is in these too.
-    fn arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Address => &["--no-fail-fast"],
-            Self::Thread => &["--no-fail-fast", "-Zbuild-std"],
-        }
-    }
-
-    /// What has to be there beside the compiler, in its own folder, and the component that it comes with.
-    fn needs(self) -> Option<(&'static str, &'static str)> {
-        match self {
-            Self::Address => None,
-            Self::Thread => Some(("lib/rustlib/src/rust/library", "rust-src")),
-        }
+    /// Whether the standard library is built too: what its locks exclude is seen only if the sanitizer is in them.
+    fn builds_std(self) -> bool {
+        self == Self::Thread
     }
 }
 
@@ -103,12 +92,13 @@ pub(crate) fn run(
     let Some(target) = version.output.lines().find_map(|line| line.strip_prefix("host: ")) else {
         return Err(Stop::Failed(format!("rustc does not say what `{toolchain}` builds for")));
     };
-    if let Some((folder, component)) = sanitizer.needs() {
+    let build_std = sanitizer.builds_std().then_some("-Zbuild-std");
+    if build_std.is_some() {
         let sysroot = runner.run(cmd!(shell, "rustc --print sysroot"), Output::Capture)?.output;
-        if !Path::new(sysroot.trim()).join(folder).exists() {
+        if !Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library").exists() {
             return Err(Stop::Failed(format!(
                 "the toolchain `{toolchain}` has no sources of the standard library, which has to be built with the \
-                 sanitizer; install them: `rustup component add {component} --toolchain {toolchain}`"
+                 sanitizer; install them: `rustup component add rust-src --toolchain {toolchain}`"
             )));
         }
     }
@@ -116,13 +106,13 @@ pub(crate) fn run(
     for (name, value) in sanitizer.environment() {
         shell.set_var(name, value);
     }
-    let arguments = sanitizer.arguments();
     let mut report = Report::default();
     report.step(sanitizer.name(), || {
         // With a target named, the flags are for the tests only, and not for build scripts and macros.
         let tests = cmd!(
             shell,
-            "cargo test --target {target} --package pyo3-await-pytests {arguments...} --test {test} {filter...}"
+            "cargo test --target {target} --package pyo3-await-pytests --no-fail-fast {build_std...} --test {test}
+             {filter...}"
         );
         let finished = runner.run(tests, Output::Tee)?;
         Ok(test::judge(&finished, Counts::of_libtest(&finished.output), filter.is_some()))

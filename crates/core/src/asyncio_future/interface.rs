@@ -22,20 +22,16 @@ pub(super) fn members() -> Members<AsyncioFuture> {
     // SAFETY: it is where the flag is.
     unsafe { Members::new().flag(c"_asyncio_future_blocking", offset_of!(AsyncioFuture, blocking)) }
         .get_set(c"_log_traceback", log_traceback, set_log_traceback)
-        .get(c"_loop", get_loop)
+        .get(c"_loop", |this| Ok(event_loop(this)))
         .get(c"_state", state)
         .get(c"_callbacks", callbacks)
         .get(c"_cancel_message", cancel_message)
         .get(c"_source_traceback", none)
-        .method_at_hand(c"get_loop", |this| get_loop(this).ok(), get_loop)
-        .method_at_hand(c"done", |this| done(this).ok(), done)
-        .method_at_hand(c"cancelled", |this| cancelled(this).ok(), cancelled)
+        .method_always_at_hand(c"get_loop", event_loop)
+        .method_always_at_hand(c"done", done)
+        .method_always_at_hand(c"cancelled", cancelled)
         .method_at_hand(c"result", value, result)
-        .method_at_hand(
-            c"exception",
-            |this| value(this).map(|value| value.py().None().into_bound(value.py())),
-            exception,
-        )
+        .method_at_hand(c"exception", no_exception, exception)
         .method(c"_make_cancelled_error", make_cancelled_error)
         .method_with(c"cancel", cancel)
         .method_with(c"add_done_callback", add_done_callback)
@@ -58,8 +54,8 @@ fn set_log_traceback(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> 
     Ok(())
 }
 
-fn get_loop<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(this.get().event_loop.bind(this.py()).clone())
+fn event_loop<'py>(this: &This<'py>) -> Bound<'py, PyAny> {
+    this.get().event_loop.bind(this.py()).clone()
 }
 
 fn state<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -90,12 +86,12 @@ fn none<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     Ok(this.py().None().into_bound(this.py()))
 }
 
-fn done<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(boolean(this.py(), this.get().is_done()))
+fn done<'py>(this: &This<'py>) -> Bound<'py, PyAny> {
+    boolean(this.py(), this.get().is_done())
 }
 
-fn cancelled<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(boolean(this.py(), matches!(this.get().state.lock().outcome, Outcome::Cancelled(_))))
+fn cancelled<'py>(this: &This<'py>) -> Bound<'py, PyAny> {
+    boolean(this.py(), matches!(this.get().state.lock().outcome, Outcome::Cancelled(_)))
 }
 
 /// What it has returned.
@@ -108,6 +104,12 @@ fn value<'py>(this: &This<'py>) -> Option<Bound<'py, PyAny>> {
 
 fn result<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     this.get().take_result(this.py())
+}
+
+/// `None`, if it has returned.
+fn no_exception<'py>(this: &This<'py>) -> Option<Bound<'py, PyAny>> {
+    let returned = matches!(this.get().state.lock().outcome, Outcome::Done(_));
+    returned.then(|| this.py().None().into_bound(this.py()))
 }
 
 fn exception<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -64,7 +64,7 @@ impl<T: Class> Members<T> {
 
     /// A method without parameters whose result may be at hand, under the terms of
     /// [`Awaitable::at_hand`](super::Awaitable::at_hand).
-    pub(crate) fn method_at_hand<H, F>(mut self, name: &'static CStr, _: H, _: F) -> Self
+    pub(crate) fn method_at_hand<H, F>(self, name: &'static CStr, _: H, _: F) -> Self
     where
         H: for<'py> Fn(&Bound<'py, Object<T>>) -> Option<Bound<'py, PyAny>> + Copy + 'static,
         F: for<'py> Fn(&Bound<'py, Object<T>>) -> PyResult<Bound<'py, PyAny>> + Copy + 'static,
@@ -83,9 +83,28 @@ impl<T: Class> Members<T> {
             }
         }
         const { assert!(size_of::<F>() == 0) };
+        self.without_parameters(name, call::<T, H, F>)
+    }
+
+    /// The same, if it is never anywhere else.
+    pub(crate) fn method_always_at_hand<H>(self, name: &'static CStr, _: H) -> Self
+    where
+        H: for<'py> Fn(&Bound<'py, Object<T>>) -> Bound<'py, PyAny> + Copy + 'static,
+    {
+        unsafe extern "C" fn call<T: Class, H>(this: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject
+        where
+            H: for<'py> Fn(&Bound<'py, Object<T>>) -> Bound<'py, PyAny> + Copy + 'static,
+        {
+            // SAFETY: Python calls a method of the class, attached, with an instance of it.
+            unsafe { at_hand(this, function::<H>()) }.into_ptr()
+        }
+        self.without_parameters(name, call::<T, H>)
+    }
+
+    fn without_parameters(mut self, name: &'static CStr, function: ffi::PyCFunction) -> Self {
         self.methods.push(ffi::PyMethodDef {
             ml_name: name.as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer { PyCFunction: call::<T, H, F> },
+            ml_meth: ffi::PyMethodDefPointer { PyCFunction: function },
             ml_flags: ffi::METH_NOARGS,
             ml_doc: ptr::null(),
         });

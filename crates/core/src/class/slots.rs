@@ -302,10 +302,10 @@ unsafe extern "C" fn async_next<T: AsyncIterate>(this: *mut ffi::PyObject) -> *m
 /// # Safety
 ///
 /// The thread is attached, and stays so during `'py`; `this` is an instance of `T`'s class.
-pub(super) unsafe fn at_hand<'py, T: Class>(
+pub(super) unsafe fn at_hand<'py, T: Class, R>(
     this: *mut ffi::PyObject,
-    body: impl FnOnce(&Bound<'py, Object<T>>) -> Option<Bound<'py, PyAny>>,
-) -> Option<Bound<'py, PyAny>> {
+    body: impl FnOnce(&Bound<'py, Object<T>>) -> R,
+) -> R {
     // SAFETY: the caller says so. The caller of the slot has a reference.
     let this = unsafe {
         ManuallyDrop::new(Bound::from_owned_ptr(Python::assume_attached(), this).cast_into_unchecked::<Object<T>>())

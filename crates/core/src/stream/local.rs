@@ -21,7 +21,7 @@ use pyo3::prelude::*;
 use super::into_python::Source;
 use crate::{
     Runtime, error, lifecycle,
-    locals::Entered,
+    locals::OnDemand,
     panic::{self, Panic},
     task::{self, Path},
 };
@@ -104,7 +104,7 @@ where
             let Some(stream) = stream else { return Poll::Ready(None) };
             // Locals are made on demand, in the context of whoever awaits.
             let mut locals = None;
-            let _entered = Entered::in_place(&mut locals);
+            let _on_demand = OnDemand::new(&mut locals);
             stream.as_mut().poll_next(cx)
         });
         Poll::Ready(match polled {

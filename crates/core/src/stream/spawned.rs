@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     Runtime, TaskLocals, error, lifecycle,
-    locals::Entered,
+    locals::Lent,
     panic::{self, Panic},
     sync::Lock,
     task::{self, Path},
@@ -94,7 +94,7 @@ where
             return Err(error::no_running_event_loop(&what));
         };
         let stream = self.stream.lock().take();
-        self.runtime.spawn(Driver { stream, buffer: Arc::clone(&self.buffer), locals: Some(locals) });
+        self.runtime.spawn(Driver { stream, buffer: Arc::clone(&self.buffer), locals });
         Ok(())
     }
 
@@ -232,8 +232,7 @@ where
     /// `None` when it has ended.
     stream: Option<Pin<Box<S>>>,
     buffer: Arc<Buffer<T, End>>,
-    /// `None` during a poll.
-    locals: Option<TaskLocals>,
+    locals: TaskLocals,
 }
 
 impl<S, T> Driver<S, T>
@@ -286,7 +285,7 @@ where
         // First the waker, then a look at the buffer: who makes room after that finds the waker.
         this.buffer.producer.register(cx.waker());
         let polled = {
-            let _entered = Entered::new(&mut this.locals);
+            let _lent = Lent::new(&this.locals);
             panic::catch(|| Self::fill(&this.buffer, stream.as_mut(), cx))
         };
         match polled {
@@ -306,7 +305,7 @@ where
         match lifecycle::enter() {
             Some(_pass) => self.end(End::Abandoned),
             // The stream may have Python objects, or code that attaches when it is dropped: it is leaked.
-            None => mem::forget((self.stream.take(), Arc::clone(&self.buffer), self.locals.take())),
+            None => mem::forget((self.stream.take(), Arc::clone(&self.buffer), self.locals.clone())),
         }
     }
 }
