@@ -54,12 +54,23 @@ def be_in(situation, event_loop):
         for _ in range(runs):
             started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **output))
         for process in started:
-            printed, _ = process.communicate(timeout=TIME_LIMIT)
-            assert (process.returncode, printed) == (situation.status, "end\n")
+            assert outcome(process, TIME_LIMIT) == (situation.status, "end\n")
     finally:
         for process in started:
             # What it has forked is in its session, and is ended with it.
             kill_group(process)
+
+
+def outcome(process, limit):
+    """The exit status of a process that leads a session, and what it has printed; one that hangs says where."""
+    try:
+        printed, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        # Each process of the session has `faulthandler` show what its threads are at.
+        os.killpg(process.pid, signal.SIGABRT)
+        printed, _ = process.communicate(timeout=TIME_LIMIT)
+        return "it hung", printed
+    return process.returncode, printed
 
 
 def kill_group(process):

@@ -61,5 +61,10 @@ def test_the_stress_programs_report_how_forked_processes_end(tmp_path, kind, sta
     command = [sys.executable, script, kind, "--module", "json", "--forks", "2", "--limit", "1"]
     environment = os.environ | {"PYTHONPATH": str(processes.STRESS)}
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    assert [json.loads(line) for line in finished.stdout.splitlines()] == 2 * [{"status": status, "output": output}]
+    reports = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [report["status"] for report in reports] == [status, status]
+    for report in reports:
+        printed, fatal, shown = report["output"].partition("Fatal Python error")
+        assert printed == output
+        assert bool(fatal) == (f" in {kind}\n" in shown) == (status != 0)
     assert finished.stderr == ""

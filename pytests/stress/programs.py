@@ -7,6 +7,7 @@ with figures, which begin with `#`.
 
 import argparse
 import atexit
+import faulthandler
 import importlib
 import json
 import os
@@ -72,6 +73,8 @@ def main():
             print(name, each.status, each.one_in)
         return
     chosen = _situations[arguments.situation]
+    # Whoever finds that it hangs sends SIGABRT, and is shown where.
+    faulthandler.enable()
     loops = importlib.import_module(arguments.event_loop)
     if arguments.forks is not None and not is_forked(arguments.forks, arguments.limit):
         return
@@ -136,9 +139,19 @@ def follow(child, read, limit):
         os.close(ended)
     hangs = ended in waiting
     if hangs:
-        end_session(child)
+        os.killpg(child, signal.SIGABRT)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if hangs:
+        output += rest(read)
     return None if hangs else status, output.decode(errors="replace")
+
+
+def rest(read):
+    """What is left to be read, within a second: somebody may hold the other end."""
+    output = b""
+    while select.select([read], [], [], 1)[0] and (printed := os.read(read, 65536)):
+        output += printed
+    return output
 
 
 def end_session(child):

@@ -1,0 +1,32 @@
+"""The helper that the tests of processes use tells of one that hangs."""
+
+import subprocess
+import sys
+
+import processes
+
+HANGS = """
+import faulthandler, os, threading
+faulthandler.enable()
+
+def waits_in_the_child():
+    print("waits", flush=True)
+    threading.Event().wait()
+
+if os.fork() == 0:
+    waits_in_the_child()
+os.wait()
+"""
+
+
+def test_a_process_that_hangs_shows_where():
+    command = [sys.executable, "-c", HANGS]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, start_new_session=True, **output)
+    try:
+        assert process.stdout.readline() == "waits\n"
+        status, printed = processes.outcome(process, 0.1)
+    finally:
+        processes.kill_group(process)
+    assert status == "it hung"
+    assert "in waits_in_the_child" in printed
