@@ -105,8 +105,8 @@ impl Coroutine {
             }
             Stage::Suspended(future) => {
                 let future = future.into_bound(py);
-                if future.get().is_done() {
-                    return future.get().take_result(py).map(Sent::Return);
+                if let Some(result) = future.get().result(py) {
+                    return result.map(Sent::Return);
                 }
                 step.go_on(future)
             }

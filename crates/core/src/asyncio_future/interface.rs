@@ -103,7 +103,7 @@ fn value<'py>(this: &This<'py>) -> Option<Bound<'py, PyAny>> {
 }
 
 fn result<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    this.get().take_result(this.py())
+    this.get().result(this.py()).unwrap_or_else(|| Err(invalid_state(this.py(), "Result is not set.")?))
 }
 
 /// `None`, if it has returned.

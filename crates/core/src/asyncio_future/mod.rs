@@ -108,6 +108,24 @@ enum Outcome {
     Cancelled(Option<Py<PyBaseException>>),
 }
 
+impl Outcome {
+    /// The outcome, with the traceback of an exception.
+    fn of(py: Python<'_>, settlement: Settlement) -> PyResult<(Self, Option<Py<PyTraceback>>)> {
+        Ok(match settlement {
+            Settlement::Done(value) => (Self::Done(value), None),
+            Settlement::Cancelled => (Self::Cancelled(None), None),
+            // As for a task whose coroutine raises it.
+            Settlement::Failed(error) if error.matches(py, cancelled_error_class(py)?)? => {
+                (Self::Cancelled(Some(error.into_value(py))), None)
+            }
+            Settlement::Failed(error) => {
+                let traceback = error.traceback(py).map(Bound::unbind);
+                (Self::Failed(error.into_value(py)), traceback)
+            }
+        })
+    }
+}
+
 /// How a Rust future ended, as Python sees it.
 pub(crate) enum Settlement {
     Done(Py<PyAny>),
@@ -155,28 +173,32 @@ impl AsyncioFuture {
 
     fn settle(this: &Bound<'_, Object<Self>>, settlement: Settlement, resume: Resume) -> PyResult<()> {
         let (py, future) = (this.py(), this.get());
-        let (cancelled, abandoned) = {
-            let state = future.state.lock();
+        let (outcome, traceback) = Outcome::of(py, settlement)?;
+        let (first, more, timer, done, garbage) = {
+            let mut state = future.state.lock();
             if state.is_done() {
                 // A cancellation took too long, and was settled without the Rust future's end.
                 return Ok(());
             }
-            (state.cancel_requested(), state.task().is_none())
-        };
-        let (outcome, traceback) = future.outcome(py, settlement, cancelled, abandoned)?;
-        let done = matches!(outcome, Outcome::Done(_));
-        let (first, more, timer, pending) = {
-            let mut state = future.state.lock();
-            let pending = mem::replace(&mut state.outcome, outcome);
+            let (outcome, unwanted) = match outcome {
+                // Whoever cancelled it was told that it would be.
+                Outcome::Done(value) if state.cancel_requested() => (Outcome::Cancelled(None), Some(value)),
+                outcome => (outcome, None),
+            };
+            if let Outcome::Failed(_) = outcome {
+                future.log_traceback.store(state.task().is_some(), Ordering::Relaxed);
+            }
             if traceback.is_some() {
                 state.rare().traceback = traceback;
             }
+            let done = matches!(outcome, Outcome::Done(_));
+            let pending = mem::replace(&mut state.outcome, outcome);
             let first = state.first.take();
             let rare = state.rare.as_deref_mut();
             let (more, timer) = rare.map(|rare| (mem::take(&mut rare.more), rare.timer.take())).unwrap_or_default();
-            (first, more, timer, pending)
+            (first, more, timer, done, (pending, unwanted))
         };
-        drop(pending);
+        drop(garbage);
         if let Some(timer) = timer {
             timer.call_method0(py, intern!(py, "cancel"))?;
         }
@@ -195,34 +217,6 @@ impl AsyncioFuture {
             }
         }
         result
-    }
-
-    /// The outcome, with the traceback of an exception.
-    ///
-    /// `cancelled` says whether Python was told that it would be, `abandoned` that nobody waits for it.
-    fn outcome(
-        &self,
-        py: Python<'_>,
-        settlement: Settlement,
-        cancelled: bool,
-        abandoned: bool,
-    ) -> PyResult<(Outcome, Option<Py<PyTraceback>>)> {
-        let outcome = match settlement {
-            Settlement::Cancelled => Outcome::Cancelled(None),
-            // Whoever cancelled it was told that it would be.
-            Settlement::Done(_) if cancelled => Outcome::Cancelled(None),
-            Settlement::Done(value) => Outcome::Done(value),
-            // As for a task whose coroutine raises it.
-            Settlement::Failed(error) if error.matches(py, cancelled_error_class(py)?)? => {
-                Outcome::Cancelled(Some(error.into_value(py)))
-            }
-            Settlement::Failed(error) => {
-                let traceback = error.traceback(py).map(Bound::unbind);
-                self.log_traceback.store(!abandoned, Ordering::Relaxed);
-                return Ok((Outcome::Failed(error.into_value(py)), traceback));
-            }
-        };
-        Ok((outcome, None))
     }
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
@@ -247,37 +241,34 @@ impl AsyncioFuture {
         self.state.lock().is_done()
     }
 
-    /// The result, as `result()` gives or raises it.
-    pub(crate) fn take_result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// The result, as `result()` gives or raises it; nothing as long as it is pending.
+    pub(crate) fn result<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let (error, traceback) = {
             let state = self.state.lock();
             match &state.outcome {
-                Outcome::Done(value) => return Ok(value.bind(py).clone()),
+                Outcome::Pending(_) => return None,
+                Outcome::Done(value) => return Some(Ok(value.bind(py).clone())),
                 Outcome::Failed(error) => {
                     let traceback = state.rare.as_ref().and_then(|rare| rare.traceback.as_ref());
                     (error.clone_ref(py), traceback.map(|traceback| traceback.clone_ref(py)))
                 }
                 Outcome::Cancelled(_) => {
                     drop(state);
-                    return Err(self.cancelled_error(py)?);
-                }
-                Outcome::Pending(_) => {
-                    drop(state);
-                    return Err(invalid_state(py, "Result is not set.")?);
+                    return Some(self.cancelled_error(py).and_then(Err));
                 }
             }
         };
         self.log_traceback.store(false, Ordering::Relaxed);
         let error = PyErr::from_value(error.into_bound(py).into_any());
         error.set_traceback(py, traceback.map(|traceback| traceback.into_bound(py)));
-        Err(error)
+        Some(Err(error))
     }
 
     /// Goes on with the await of this future.
     pub(crate) fn resume<'py>(this: &Bound<'py, Object<Self>>) -> PyResult<Sent<'py>> {
         let (py, future) = (this.py(), this.get());
-        if future.is_done() {
-            return future.take_result(py).map(Sent::Return);
+        if let Some(result) = future.result(py) {
+            return result.map(Sent::Return);
         }
         if !future.process.is_current() {
             return Err(error::forked(&format!("the Rust future '{}'", future.path.name())));

@@ -100,11 +100,11 @@ impl<O: Operation> Polled<O> {
             }
             Stage::Suspended(operation, waiting) => {
                 let future = waiting.future().bind(py).clone();
-                if !future.get().is_done() {
+                let Some(result) = future.get().result(py) else {
                     polled.replace(Stage::Suspended(operation, waiting));
                     return AsyncioFuture::resume(&future);
-                }
-                future.get().take_result(py)?;
+                };
+                result?;
                 (operation, Arc::clone(waiting.alarm()))
             }
             Stage::Over => {
