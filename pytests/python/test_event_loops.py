@@ -477,6 +477,27 @@ async def test_the_running_loop_is_what_asyncio_says(loop_class):
         other.close()
 
 
+@pytest.fixture
+def deliver_all(run_nested):
+    """Has a loop inside a task deliver what has been posted: letters come in order, and this posts one more."""
+
+    def deliver_all():
+        last = asyncio.ensure_future(in_task(bridge.value("coroutine", None, True)))
+        run_nested(last.done)
+
+    return deliver_all
+
+
+async def test_a_future_is_woken_while_it_is_polled_first(deliver_all):
+    await asyncio.wait_for(bridge.called_while_polled("local", deliver_all), 10)
+
+
+async def test_a_stream_is_woken_while_it_is_polled(deliver_all):
+    stream = bridge.called_while_streamed("local", deliver_all, 4)
+    for _ in range(2):
+        assert await asyncio.wait_for(anext(stream), 10) is None
+
+
 async def test_python_that_rust_awaits_runs_inside_a_nested_loop(run_nested, way):
     async def python():
         await asyncio.sleep(0)

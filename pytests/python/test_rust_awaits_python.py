@@ -8,6 +8,7 @@ import threading
 import time
 import types
 import warnings
+import weakref
 
 import bridge
 import pytest
@@ -321,6 +322,28 @@ async def test_a_detached_python_task_runs_on(way):
     waiting.opened.set()
     await waiting.ended.wait()
     assert waiting.outcome == ("returned", True)
+
+
+async def test_the_garbage_collector_leaves_what_rust_awaits(way, reports):
+    """The task and what it waits for have references to each other, and else only Rust's."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+
+    async def waits():
+        nonlocal event
+        mine, event = event, weakref.ref(event)
+        await mine.wait()
+        return "waited"
+
+    outcome = asyncio.ensure_future(bridge.call_and_poll_busily(way, waits()))
+    while isinstance(event, asyncio.Event):
+        await asyncio.sleep(0)
+    for _ in range(200):
+        gc.collect()
+    loop.call_soon(event().set)
+    assert await asyncio.wait_for(outcome, 20) == "waited"
+    # It would have destroyed the task, which asyncio reports.
+    assert reports.take() == []
 
 
 async def test_cancelling_rust_that_awaits_python_cancels_python(way):

@@ -145,6 +145,40 @@ def awaited_by_child(rust, loops):
     use(rust, loops)
 
 
+@situation(needs=["ticks"])
+def cancelled_by_child(rust, loops):
+    """The child cancels what waits in the parent: a future, and a stream."""
+    loop = loops.new_event_loop()
+
+    async def start():
+        waiting = [
+            asyncio.ensure_future(rust.after(FOR_EVER)),
+            asyncio.ensure_future(next_of(rust.ticks(FOR_EVER, None))),
+        ]
+        await asyncio.sleep(0.001)
+        return waiting
+
+    async def next_of(stream):
+        return await stream.__anext__()
+
+    async def cancel(tasks):
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    def cancel_in_child():
+        # The loop is the parent's. The child runs it all the same.
+        loop.run_until_complete(cancel(tasks))
+        assert all(task.cancelled() for task in tasks), tasks
+        use(rust, loops)
+
+    tasks = loop.run_until_complete(start())
+    join(fork(cancel_in_child))
+    loop.run_until_complete(cancel(tasks))
+    assert all(task.cancelled() for task in tasks), tasks
+    loop.close()
+
+
 @situation
 def inherited_loop_is_closed(rust, loops):
     """The child closes and collects the parent's loop; the parent is woken as before."""

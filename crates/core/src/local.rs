@@ -199,7 +199,10 @@ where
 {
     fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
         let Some(locals) = envelope.letter.locals.get() else {
-            // It woke itself in the first poll, which is not over or was its last.
+            // It was woken in the first poll, which was its last, or is not over: then it runs the loop re-entrantly.
+            if envelope.letter.polling.load(Ordering::Relaxed) {
+                envelope.letter.again.store(true, Ordering::Relaxed);
+            }
             return Ok(());
         };
         // The first poll was made in the context of whoever awaits; so are the others.

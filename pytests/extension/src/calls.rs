@@ -1,6 +1,11 @@
 //! Rust that awaits Python.
 
-use std::thread;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+    thread,
+};
 
 use pyo3::{prelude::*, types::PyTuple};
 use pyo3_await_tokio::{TaskLocals, into_future, scope, spawn};
@@ -11,6 +16,7 @@ use crate::{gate::Gate, run};
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(call, module)?)?;
     module.add_function(wrap_pyfunction!(call_in_scope, module)?)?;
+    module.add_function(wrap_pyfunction!(call_and_poll_busily, module)?)?;
     module.add_function(wrap_pyfunction!(call_in_spawned, module)?)?;
     module.add_function(wrap_pyfunction!(call_on_thread, module)?)?;
     module.add_function(wrap_pyfunction!(call_with_locals, module)?)?;
@@ -26,6 +32,23 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Awaits a Python awaitable, with the current locals.
 async fn outcome_of(awaitable: Py<PyAny>) -> PyResult<Py<PyAny>> {
     Python::attach(|py| into_future(awaitable.into_bound(py)))?.await
+}
+
+/// Rust awaits a Python awaitable and polls it all the time.
+#[pyfunction]
+fn call_and_poll_busily<'py>(py: Python<'py>, way: &str, awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let mut call = into_future(awaitable)?;
+    let polled = poll_fn(move |cx| {
+        for _ in 0..1_000 {
+            if let Poll::Ready(result) = Pin::new(&mut call).poll(cx) {
+                return Poll::Ready(result);
+            }
+        }
+        // Whoever else is on this worker shall have a turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    });
+    run(py, way, polled)
 }
 
 /// Rust awaits a Python awaitable.

@@ -1,6 +1,10 @@
 //! Futures that end in every way there is.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::{self, Future},
+    task::Poll,
+    time::Duration,
+};
 
 use pyo3::{
     exceptions::{PyTypeError, PyValueError},
@@ -17,7 +21,8 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(panic, module)?)?;
     module.add_function(wrap_pyfunction!(panic_when_dropped, module)?)?;
     module.add_function(wrap_pyfunction!(unconvertible, module)?)?;
-    module.add_function(wrap_pyfunction!(of_a_trait, module)?)
+    module.add_function(wrap_pyfunction!(of_a_trait, module)?)?;
+    module.add_function(wrap_pyfunction!(called_while_polled, module)?)
 }
 
 /// Suspends once, if asked to.
@@ -123,4 +128,19 @@ impl Work for Vec<u8> {
 #[pyfunction]
 fn of_a_trait<'py>(py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
     run(py, way, Vec::new().work())
+}
+
+/// Calls a function in its first poll, after it has woken itself; it is ready in the next.
+#[pyfunction]
+fn called_while_polled<'py>(py: Python<'py>, way: &str, function: Py<PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let mut function = Some(function);
+    let future = future::poll_fn(move |cx| {
+        let Some(function) = function.take() else { return Poll::Ready(Ok(())) };
+        cx.waker().wake_by_ref();
+        match Python::attach(|py| function.call0(py)) {
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    });
+    run(py, way, future)
 }

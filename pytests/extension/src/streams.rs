@@ -1,9 +1,11 @@
 //! Streams and channels.
 
+use std::task::Poll;
+
 use futures_lite::{
     Stream, StreamExt,
     future::yield_now,
-    stream::{iter, unfold},
+    stream::{iter, poll_fn, unfold},
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 use pyo3_await_tokio::{
@@ -16,6 +18,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ChannelClosed", module.py().get_type::<ChannelClosed>())?;
     module.add_function(wrap_pyfunction!(numbers, module)?)?;
     module.add_function(wrap_pyfunction!(at_gate, module)?)?;
+    module.add_function(wrap_pyfunction!(called_while_streamed, module)?)?;
     module.add_function(wrap_pyfunction!(total, module)?)?;
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(channel, module)?)
@@ -54,6 +57,29 @@ fn at_gate<'py>(py: Python<'py>, place: &str, gate: &Gate) -> PyResult<Bound<'py
         Some((Ok(number), (number + 1, guard)))
     });
     iterator(py, place, numbers)
+}
+
+/// Calls a function in each poll but the last, after it has woken itself; so many polls it takes until it yields `()`.
+#[pyfunction]
+fn called_while_streamed<'py>(
+    py: Python<'py>,
+    place: &str,
+    function: Py<PyAny>,
+    polls: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let mut polled = 0;
+    let stream = poll_fn(move |cx| {
+        polled += 1;
+        if polled >= polls {
+            return Poll::Ready(Some(Ok(())));
+        }
+        cx.waker().wake_by_ref();
+        match Python::attach(|py| function.call0(py)) {
+            Ok(_) => Poll::Pending,
+            Err(error) => Poll::Ready(Some(Err(error))),
+        }
+    });
+    iterator(py, place, stream)
 }
 
 /// The sum of what an asynchronous iterable yields.

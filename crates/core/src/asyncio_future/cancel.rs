@@ -27,7 +27,12 @@ impl AsyncioFuture {
             };
             (state.task().map(Arc::clone), old)
         };
-        let Some(task) = task.filter(|_| this.get().process.is_current()) else { return true };
+        let Some(task) = task else { return true };
+        if !this.get().process.is_current() {
+            // It fails on a closed loop, where nobody waits.
+            let _ = Self::cancel_left_behind(this);
+            return true;
+        }
         if task.let_go() {
             // It fails on a closed loop, where nobody waits.
             let _ = Self::settle(this, Settlement::Cancelled, Resume::Soon);
@@ -43,6 +48,12 @@ impl AsyncioFuture {
         // On a closed loop there are no timers, and nobody waits; nor at the end of the interpreter.
         let _ = Deadline::set(this, stage, time);
         true
+    }
+
+    /// Ends the wait of a forked child for what runs in its parent only.
+    fn cancel_left_behind(this: &Bound<'_, Object<Self>>) -> PyResult<()> {
+        this.get().abandon(this.py());
+        Self::settle(this, Settlement::Cancelled, Resume::Soon)
     }
 }
 
@@ -91,6 +102,9 @@ impl Deadline {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let Ok(_pass) = lifecycle::admit(py) else { return Ok(()) };
         let future = self.future.bind(py);
+        if !future.get().process.is_current() {
+            return AsyncioFuture::cancel_left_behind(future);
+        }
         let task = future.get().state.lock().task().map(Arc::clone);
         match (self.stage, task) {
             (Stage::CleanUp, Some(task)) => {

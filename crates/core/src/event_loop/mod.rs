@@ -332,6 +332,9 @@ impl Drain {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        if self.0.is_left_behind() {
+            return Ok(());
+        }
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         let Some(in_flight) = self.0.in_flight.try_lock() else { return Ok(()) };
         for (_, item) in in_flight.iter() {

@@ -151,8 +151,11 @@ impl Call {
     }
 
     /// What the Python side is: for the garbage collector, which counts it as the event loop's.
+    ///
+    /// It looks twice, and would take for garbage what it had seen only once: so it waits for a worker that has the
+    /// lock, which is not attached and lets go of it by itself. In a forked child nobody may be there to do so.
     pub(crate) fn task<R>(&self, visit: impl FnOnce(&Py<PyAny>) -> R) -> Option<R> {
-        match &*self.state.try_lock()? {
+        match &*self.state.lock() {
             State::Running { task, .. } => Some(visit(task)),
             _ => None,
         }

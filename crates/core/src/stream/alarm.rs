@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::Wake,
     time::Duration,
@@ -32,6 +32,9 @@ impl Waiting {
         let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&alarm) as Arc<dyn Cancel>)?.unbind();
         // Relaxed: only the loop's thread looks, when an alarm is delivered.
         waiter.store(event_loop.insert(InFlight::Waiter(future.clone_ref(py))), Ordering::Relaxed);
+        if alarm.letter.rung.swap(false, Ordering::Relaxed) {
+            Arc::clone(&alarm).wake();
+        }
         Ok(Self { future, alarm })
     }
 
@@ -56,6 +59,8 @@ pub(super) struct Alarm {
     event_loop: Arc<EventLoop>,
     /// The key of the future that the task waits for; the greatest number when there is none.
     waiter: AtomicU32,
+    /// It was delivered when there was none: by a loop that is run re-entrantly, while the operation is polled.
+    rung: AtomicBool,
     path: Path,
 }
 
@@ -68,7 +73,12 @@ impl Alarm {
             let what = format!("{call} of the Rust stream '{}'", path.name());
             return Err(error::no_running_event_loop(&what));
         };
-        Ok(Envelope::new(Self { event_loop, waiter: AtomicU32::new(Self::NOBODY), path }))
+        Ok(Envelope::new(Self { event_loop, waiter: AtomicU32::new(Self::NOBODY), rung: AtomicBool::new(false), path }))
+    }
+
+    /// What has rung so far is of no interest any more: the operation is about to be polled.
+    pub(super) fn reset(&self) {
+        self.rung.store(false, Ordering::Relaxed);
     }
 
     /// Lets go of the future: nobody waits for it any more.
@@ -90,8 +100,11 @@ impl Wake for Envelope<Alarm> {
 impl Letter for Alarm {
     fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
         match envelope.letter.waiter.swap(Self::NOBODY, Ordering::Relaxed) {
-            // The task was cancelled meanwhile, or has been woken before.
-            Self::NOBODY => Ok(()),
+            // The task was cancelled meanwhile, or has been woken before, or is about to wait.
+            Self::NOBODY => {
+                envelope.letter.rung.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             key => AsyncioFuture::deliver(key, Settlement::Done(delivery.py.None()), delivery),
         }
     }

@@ -80,7 +80,9 @@ pub(super) fn renew<'py, O: Operation>(
     mut awaitable: Bound<'py, Object<Polled<O>>>,
     operation: impl FnOnce() -> O,
 ) -> Option<Bound<'py, PyAny>> {
-    *class::get_mut(&mut awaitable)?.0.get_mut() = Stage::New(operation());
+    // First the place: without one no operation is made, which would be dropped where PyO3 must not be told of it.
+    let stage = class::get_mut(&mut awaitable)?.0.get_mut();
+    *stage = Stage::New(operation());
     Some(awaitable.into_any())
 }
 
@@ -112,6 +114,7 @@ impl<O: Operation> Polled<O> {
                 return Err(PyRuntimeError::new_err(reused));
             }
         };
+        alarm.letter.reset();
         let waker = Waker::from(Arc::clone(&alarm));
         if let Poll::Ready(result) = operation.poll(py, &mut Context::from_waker(&waker)) {
             operation.end(this);
