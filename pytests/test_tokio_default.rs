@@ -4,7 +4,10 @@ use std::{
     future, mem,
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -51,6 +54,7 @@ programs! {
     the_default_has_threads_and_all_drivers,
     the_default_is_configured_before_it_is_used,
     the_default_is_not_changed_after_it_was_used,
+    a_default_that_cannot_be_built_is_built_another_time,
     a_current_thread_default_is_driven_by_a_thread_of_its_own,
     the_default_is_replaced_by_the_applications_runtime,
     a_thread_that_is_in_a_runtime_uses_that,
@@ -72,6 +76,22 @@ fn thread_name() -> Option<String> {
 /// The name of the thread on which the current runtime runs a future.
 fn name_of_worker() -> PyResult<Option<String>> {
     Python::attach(|py| run(py, async { Ok(thread_name()) }))
+}
+
+/// tokio panics where it cannot start a thread; here the name of the first is what fails.
+fn a_default_that_cannot_be_built_is_built_another_time() -> PyResult<()> {
+    Python::initialize();
+    let asked = AtomicUsize::new(0);
+    let mut builder = named("never");
+    builder.thread_name_fn(move || {
+        assert!(asked.fetch_add(1, Ordering::Relaxed) > 0, "no thread today");
+        "tomorrow".to_owned()
+    });
+    Tokio::configure(builder)?;
+    let panicked = panic::catch_unwind(Tokio::current);
+    assert!(panicked.is_err());
+    assert_eq!(name_of_worker()?.as_deref(), Some("tomorrow"));
+    Ok(())
 }
 
 /// A builder for a runtime with one worker, of this name.

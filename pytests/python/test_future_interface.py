@@ -474,6 +474,32 @@ async def fail():
     return (await failed()).both
 
 
+def test_an_exception_while_one_callback_is_scheduled_leaves_the_others(loop_class, new_loop, run, reports):
+    class Loop(loop_class):
+        raises = False
+
+        def call_soon(self, callback, *args, context=None):
+            if self.raises and callback is first:
+                raise KeyError("once")
+            return super().call_soon(callback, *args, context=context)
+
+    def first(_):
+        raise AssertionError("it was not scheduled")
+
+    async def main():
+        future = bridge.value("future", 1, True)
+        second = asyncio.get_running_loop().create_future()
+        future.add_done_callback(first)
+        future.add_done_callback(lambda _: second.set_result("called"))
+        loop.raises = True
+        assert await asyncio.wait_for(second, 10) == "called"
+
+    loop = new_loop(Loop)
+    run(main(), loop)
+    (report,) = reports.take()
+    assert report["exception"].args == ("once",)
+
+
 async def test_an_exception_that_nobody_retrieved_is_reported_once(reports):
     futures = await fail()
     assert [future._log_traceback for future in futures] == [True, True]

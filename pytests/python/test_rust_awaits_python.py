@@ -243,6 +243,37 @@ async def test_an_await_method_that_fails(way, call):
     assert (kind, error, message) == await outcome_of(asyncio.ensure_future(Lying()))
 
 
+async def test_a_future_that_takes_no_callback(way, call):
+    class Stubborn:
+        _asyncio_future_blocking = False
+
+        def get_loop(self, loop=asyncio.get_running_loop()):
+            return loop
+
+        def done(self):
+            return False
+
+        def add_done_callback(self, callback, *, context=None):
+            raise ZeroDivisionError("no callbacks")
+
+        def __await__(self):
+            yield self
+
+    async def fails():
+        value = Stubborn()
+        VARIABLE.set(value)
+        assert await outcome_of(call(way, Stubborn())) == ("raised", ZeroDivisionError, "no callbacks")
+        return weakref.ref(value)
+
+    async def is_gone(reference):
+        while reference() is not None:
+            gc.collect()
+            await asyncio.sleep(0.001)
+
+    # A worker lets go of the context in its own time; the loop is not to keep it until it is closed.
+    await asyncio.wait_for(is_gone(await asyncio.create_task(fails())), 10)
+
+
 async def test_a_coroutine_that_was_awaited_before(way, call):
     awaitable = coroutine()
     await awaitable

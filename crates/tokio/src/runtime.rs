@@ -6,7 +6,7 @@ use std::{
     io, mem,
     ops::Deref,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -109,7 +109,8 @@ struct Defaults {
 
 impl Defaults {
     fn lock(&self) -> MutexGuard<'_, Default> {
-        self.now.lock().expect("nothing panics under the lock")
+        // To build a runtime may panic, as where there can be no more threads. Nothing has been changed then.
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn first(&'static self) -> Option<Tokio> {
@@ -240,6 +241,10 @@ impl Tokio {
     /// # Errors
     ///
     /// `RuntimeError` in a task of a tokio runtime, which would wait for itself.
+    ///
+    /// # Panics
+    ///
+    /// In the future of tokio's own `block_on`, which it cannot tell from a thread that has merely entered a runtime.
     pub fn shutdown(py: Python<'_>, timeout: Duration) -> PyResult<()> {
         if task::try_id().is_some() {
             return Err(PyRuntimeError::new_err(
@@ -294,7 +299,7 @@ impl Tokio {
                 Arc::new(Mutex::new(builder))
             }
         };
-        let (tokio, threads) = Self::build(&mut builder.lock().expect("nothing panics under the lock"))
+        let (tokio, threads) = Self::build(&mut builder.lock().unwrap_or_else(PoisonError::into_inner))
             .map_err(|error| PyRuntimeError::new_err(format!("the default tokio runtime can't be started: {error}")))?;
         // Another may have been the first, and been stopped.
         let _ = defaults.first.set(tokio.clone());

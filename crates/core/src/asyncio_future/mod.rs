@@ -199,9 +199,6 @@ impl AsyncioFuture {
             (first, more, timer, done, (pending, unwanted))
         };
         drop(garbage);
-        if let Some(timer) = timer {
-            timer.call_method0(py, intern!(py, "cancel"))?;
-        }
         let (mut result, mut now) = (Ok(()), resume == Resume::Now);
         for Callback { function, context } in first.into_iter().chain(more) {
             let (function, context) = (function.bind(py), context.bind(py));
@@ -209,14 +206,19 @@ impl AsyncioFuture {
             // stays; and when a task's step has raised, it is the loop that shall see it first.
             let of_asyncio = if now && result.is_ok() { OfAsyncio::of(function) } else { None };
             now = of_asyncio.is_some();
-            if let Some(kind) = of_asyncio {
-                let shown = if done && kind == OfAsyncio::Wakeup { wakeup::done(py)? } else { this.as_any() };
-                result = context::within(context, || function.call1((shown,)).map(drop)).and_then(|called| called);
-            } else {
-                call_soon(future.event_loop.bind(py), function, this.as_any(), context)?;
-            }
+            let call = || match of_asyncio {
+                Some(kind) => {
+                    let shown = if done && kind == OfAsyncio::Wakeup { wakeup::done(py)? } else { this.as_any() };
+                    context::within(context, || function.call1((shown,)).map(drop))?
+                }
+                None => call_soon(future.event_loop.bind(py), function, this.as_any(), context),
+            };
+            // An exception (Ctrl-C may come anywhere in Python's code) keeps none of the others from being called.
+            let called = call();
+            result = result.and(called);
         }
-        result
+        let timer = timer.map_or(Ok(()), |timer| timer.call_method0(py, intern!(py, "cancel")).map(drop));
+        result.and(timer)
     }
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.

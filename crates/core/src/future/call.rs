@@ -246,7 +246,10 @@ impl Letter for Call {
                 let Err(error) = Self::start(&envelope, source, delivery) else { return Ok(()) };
                 // A task that is started at once lets these two through, as each of its steps does.
                 let fatal = error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py);
-                envelope.letter.end(|| Err(error.clone_ref(py)));
+                let remains = envelope.letter.end(|| Err(error.clone_ref(py)));
+                if let Some(key) = remains.key {
+                    delivery.event_loop.remove(key);
+                }
                 if fatal { Err(error) } else { Ok(()) }
             }
             State::Running { task, wish: Wish::Cancel, .. } => {
