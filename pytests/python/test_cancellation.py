@@ -331,3 +331,27 @@ async def test_closing_does_not_wait_for_the_runtime():
     await blocked.end()
     gate.wait_for_drops(1)
     assert gate.started == 0
+
+
+def test_an_interruption_of_the_request_goes_on(loop_class, new_loop, run):
+    """Ctrl-C, while the timer is made that bounds the cancellation."""
+
+    class Loop(loop_class):
+        interrupted = False
+
+        def call_later(self, *args, **keywords):
+            if self.interrupted:
+                self.interrupted = False
+                raise KeyboardInterrupt
+            return super().call_later(*args, **keywords)
+
+    async def main():
+        gate = bridge.Gate()
+        future = gate.wait("future")
+        loop.interrupted = True
+        with pytest.raises(KeyboardInterrupt):
+            future.cancel()
+        assert (await outcome_of(future))[:2] == CANCELLED[:2]
+
+    loop = new_loop(Loop)
+    run(main(), loop)

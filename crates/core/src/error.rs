@@ -1,7 +1,10 @@
 //! The exceptions that the bridge raises of its own.
 
 use pyo3::{
-    exceptions::{PyException, PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PyTypeError},
+    exceptions::{
+        PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PySystemExit,
+        PyTypeError,
+    },
     prelude::*,
 };
 
@@ -27,6 +30,11 @@ pyo3::create_exception!(
 /// Makes the types that PyO3 would make when they are first used.
 pub(crate) fn make_types(py: Python<'_>) {
     py.get_type::<RustPanic>();
+}
+
+/// Whether it is one of the exceptions that asyncio lets through, whoever has raised them.
+pub(crate) fn ends_the_process(py: Python<'_>, error: &PyErr) -> bool {
+    error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
 }
 
 /// The exception for a panic that was caught.

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use super::{AsyncioFuture, Settlement};
 use crate::{
     class::{Get, Object},
+    error,
     event_loop::Resume,
     lifecycle,
     once::intern,
@@ -14,11 +15,11 @@ use crate::{
 
 impl AsyncioFuture {
     /// Asks the Rust future to stop; whoever waits learns of it when it has.
-    pub(super) fn request_cancel(this: &Bound<'_, Object<Self>>, message: Option<Py<PyAny>>) -> bool {
+    pub(super) fn request_cancel(this: &Bound<'_, Object<Self>>, message: Option<Py<PyAny>>) -> PyResult<bool> {
         let (task, _old_message) = {
             let mut state = this.get().state.lock();
             if state.is_done() {
-                return false;
+                return Ok(false);
             }
             state.rare().cancel_requested = true;
             let old = match message {
@@ -27,16 +28,16 @@ impl AsyncioFuture {
             };
             (state.task().map(Arc::clone), old)
         };
-        let Some(task) = task else { return true };
+        let Some(task) = task else { return Ok(true) };
         if !this.get().process.is_current() {
             // It fails on a closed loop, where nobody waits.
             let _ = Self::cancel_left_behind(this);
-            return true;
+            return Ok(true);
         }
         if task.let_go() {
             // It fails on a closed loop, where nobody waits.
             let _ = Self::settle(this, Settlement::Cancelled, Resume::Soon);
-            return true;
+            return Ok(true);
         }
         let (stage, time) = match task.tell() {
             Some(grace) => (Stage::CleanUp, grace),
@@ -46,8 +47,10 @@ impl AsyncioFuture {
             }
         };
         // On a closed loop there are no timers, and nobody waits; nor at the end of the interpreter.
-        let _ = Deadline::set(this, stage, time);
-        true
+        match Deadline::set(this, stage, time) {
+            Err(error) if error::ends_the_process(this.py(), &error) => Err(error),
+            Ok(()) | Err(_) => Ok(true),
+        }
     }
 
     /// Ends the wait of a forked child for what runs in its parent only.

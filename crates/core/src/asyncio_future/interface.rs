@@ -145,7 +145,7 @@ fn cancel<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bou
         None => arguments.keyword("msg")?,
     };
     let message = message.filter(|message| !message.is_none()).map(Bound::unbind);
-    Ok(boolean(this.py(), AsyncioFuture::request_cancel(this, message)))
+    Ok(boolean(this.py(), AsyncioFuture::request_cancel(this, message)?))
 }
 
 fn add_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

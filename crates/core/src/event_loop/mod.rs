@@ -20,7 +20,6 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::{PyKeyboardInterrupt, PySystemExit},
     gc::{PyTraverseError, PyVisit},
     prelude::*,
     types::{PyDict, PyString, PyWeakrefReference},
@@ -197,7 +196,7 @@ impl EventLoop {
             while let Some(letter) = { self.batch.lock().pop() } {
                 delivered += 1;
                 let Err(error) = letter.deliver(&delivery) else { continue };
-                if error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py) {
+                if error::ends_the_process(py, &error) {
                     // The waker has not been quieted yet: what is left in the batch comes in the loop's next turn.
                     return Err(error);
                 }

@@ -9,10 +9,7 @@ use std::{
     task::Waker,
 };
 
-use pyo3::{
-    exceptions::{PyKeyboardInterrupt, PySystemExit},
-    prelude::*,
-};
+use pyo3::prelude::*;
 
 use super::{
     schedule::{Scheduled, forget_what_ends_the_process, result, schedule},
@@ -245,7 +242,7 @@ impl Letter for Call {
                 drop(state);
                 let Err(error) = Self::start(&envelope, source, delivery) else { return Ok(()) };
                 // A task that is started at once lets these two through, as each of its steps does.
-                let fatal = error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py);
+                let fatal = error::ends_the_process(py, &error);
                 let remains = envelope.letter.end(|| Err(error.clone_ref(py)));
                 if let Some(key) = remains.key {
                     delivery.event_loop.remove(key);
