@@ -512,7 +512,60 @@ async def test_python_that_rust_awaits_runs_inside_a_nested_loop(run_nested, way
     assert await outer() == "from Python"
 
 
+# Closed.
+
+
+@pytest.mark.parametrize("ends", ["closed", "cancelled"])
+def test_a_future_that_wakes_itself_when_it_is_dropped(new_loop, way, ends):
+    loop = new_loop()
+
+    async def start():
+        future = asyncio.ensure_future(bridge.wakes_when_dropped(way))
+        await asyncio.sleep(0)
+        return future
+
+    future = loop.run_until_complete(start())
+    if ends == "cancelled":
+        future.cancel()
+        assert loop.run_until_complete(outcome_of(future))[1] is asyncio.CancelledError
+    elif isinstance(future, asyncio.Task):
+        # Nobody is told of it.
+        future._log_destroy_pending = False
+    loop.close()
+
+
 # Interrupted.
+
+
+def test_an_interruption_of_a_delivery_leaves_the_rest_to_the_next(loop_class, new_loop, way):
+    """Ctrl-C, in the Python code that a delivery begins with."""
+
+    class Loop(loop_class):
+        interrupted = False
+
+        def get_debug(self):
+            # Signals are the main thread's business.
+            if self.interrupted and threading.current_thread() is threading.main_thread():
+                self.interrupted = False
+                raise KeyboardInterrupt
+            return super().get_debug()
+
+    loop = new_loop(Loop)
+    gate = bridge.Gate()
+
+    async def start():
+        future = asyncio.ensure_future(gate.wait(way, "the value"))
+        await asyncio.sleep(0)
+        return future
+
+    future = loop.run_until_complete(start())
+    gate.open(1)
+    gate.wait_for_drops(0 if way == "local" else 1)
+    loop.interrupted = True
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(future)
+    loop.call_later(10, future.cancel)
+    assert loop.run_until_complete(future) == "the value"
 
 
 @spawned_ways

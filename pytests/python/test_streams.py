@@ -88,6 +88,20 @@ async def test_asend(numbers):
     assert (await outcome_of(iterator.asend(None)))[1] is StopAsyncIteration
 
 
+@pytest.mark.parametrize("kind", [StopAsyncIteration, StopIteration])
+@pytest.mark.parametrize("position", range(3))
+async def test_a_conversion_cannot_end_the_iteration(place, kind, position):
+    def ends():
+        raise kind
+
+    iterator = bridge.of_functions(place, [int] * position + [ends] + [int] * 3)
+    for _ in range(position):
+        assert await anext(iterator) == 0
+    with pytest.raises(RuntimeError, match=f"raised {kind.__name__}") as raised:
+        await anext(iterator)
+    assert type(raised.value.__cause__) is kind
+
+
 async def test_athrow(numbers):
     iterator = numbers(3)
     await anext(iterator)

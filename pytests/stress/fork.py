@@ -179,6 +179,30 @@ def cancelled_by_child(rust, loops):
     loop.close()
 
 
+@situation(needs=["Gate"])
+def woken_by_child(rust, loops):
+    """The child wakes what waits on the parent's loop, and drops none of it."""
+    loop = loops.new_event_loop()
+    gate = rust.Gate()
+
+    async def start():
+        task = asyncio.ensure_future(gate.wait("local"))
+        await asyncio.sleep(0)
+        return task
+
+    def wake_in_child():
+        gate.open(1)
+        use(rust, loops)
+        assert gate.dropped == 0
+
+    task = loop.run_until_complete(start())
+    join(fork(wake_in_child))
+    gate.open(1)
+    loop.run_until_complete(task)
+    assert gate.dropped == 1
+    loop.close()
+
+
 @situation
 def inherited_loop_is_closed(rust, loops):
     """The child closes and collects the parent's loop; the parent is woken as before."""

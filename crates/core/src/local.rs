@@ -6,7 +6,7 @@
 use std::{
     cell::UnsafeCell,
     future::Future,
-    mem::ManuallyDrop,
+    mem::{self, ManuallyDrop},
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -217,6 +217,10 @@ where
     }
 
     fn refuse(envelope: Arc<Envelope<Self>>, _: Option<Python<'_>>) {
+        if envelope.letter.event_loop.get().is_some_and(|event_loop| event_loop.is_left_behind()) {
+            // The future is the parent's, in a forked child.
+            return mem::forget(envelope);
+        }
         // The loop is being closed, and others are refused after this one. A panic has nobody to go to.
         let _ = panic::catch(|| envelope.letter.drop_future());
     }
@@ -225,10 +229,12 @@ where
 impl<R: Runtime, F> LocalTask<R, F> {
     /// Drops the future, if this is its thread and nothing up the stack polls it. Elsewhere it is leaked.
     fn drop_future(&self) {
-        if self.thread == thread::current().id() && !self.polling.load(Ordering::Relaxed) {
+        // The drop may wake the task, which is refused again, and comes here.
+        if self.thread == thread::current().id() && !self.polling.swap(true, Ordering::Relaxed) {
             // SAFETY: this is the future's thread, and `polling` says that no other frame of it is here.
             let place = unsafe { &mut *self.future.get() };
             self.runtime.enter(|| **place = None);
+            self.polling.store(false, Ordering::Relaxed);
         }
     }
 }

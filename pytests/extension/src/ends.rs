@@ -2,7 +2,7 @@
 
 use std::{
     future::{self, Future},
-    task::Poll,
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -22,7 +22,8 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(panic_when_dropped, module)?)?;
     module.add_function(wrap_pyfunction!(unconvertible, module)?)?;
     module.add_function(wrap_pyfunction!(of_a_trait, module)?)?;
-    module.add_function(wrap_pyfunction!(called_while_polled, module)?)
+    module.add_function(wrap_pyfunction!(called_while_polled, module)?)?;
+    module.add_function(wrap_pyfunction!(wakes_when_dropped, module)?)
 }
 
 /// Suspends once, if asked to.
@@ -141,6 +142,25 @@ fn called_while_polled<'py>(py: Python<'py>, way: &str, function: Py<PyAny>) -> 
             Ok(_) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
+    });
+    run(py, way, future)
+}
+
+/// Waits for ever, and wakes itself when it is dropped, as the last sender of a channel does with its receiver.
+#[pyfunction]
+fn wakes_when_dropped<'py>(py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
+    struct Wakes(Option<Waker>);
+
+    impl Drop for Wakes {
+        fn drop(&mut self) {
+            self.0.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    let mut wakes = Wakes(None);
+    let future = future::poll_fn(move |cx| {
+        wakes.0 = Some(cx.waker().clone());
+        Poll::<PyResult<()>>::Pending
     });
     run(py, way, future)
 }

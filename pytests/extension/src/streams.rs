@@ -19,6 +19,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(numbers, module)?)?;
     module.add_function(wrap_pyfunction!(at_gate, module)?)?;
     module.add_function(wrap_pyfunction!(called_while_streamed, module)?)?;
+    module.add_function(wrap_pyfunction!(of_functions, module)?)?;
     module.add_function(wrap_pyfunction!(total, module)?)?;
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(channel, module)?)
@@ -80,6 +81,25 @@ fn called_while_streamed<'py>(
         }
     });
     iterator(py, place, stream)
+}
+
+/// What becomes what a function returns when it is converted.
+struct Called(Py<PyAny>);
+
+impl<'py> IntoPyObject<'py> for Called {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        self.0.bind(py).call0()
+    }
+}
+
+/// What functions return, each called when its item is converted.
+#[pyfunction]
+fn of_functions<'py>(py: Python<'py>, place: &str, functions: Vec<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    iterator(py, place, iter(functions).map(|function| Ok(Called(function))))
 }
 
 /// The sum of what an asynchronous iterable yields.

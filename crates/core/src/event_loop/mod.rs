@@ -184,14 +184,15 @@ impl EventLoop {
             return Ok(());
         };
         let object = self.object(py)?;
-        let resume = asyncio::resume(&object)?;
+        // Both call Python, where Ctrl-C may come; the rest waits for another wake then.
+        let resume = asyncio::resume(&object).inspect_err(|_| self.waker.wake(self))?;
         let delivery = Delivery { py, event_loop: self, object: &object, resume, of_tasks: OnceCell::new() };
         let drains = self.drains.load(Ordering::Relaxed);
         let mut delivered = 0;
         while delivered < LETTERS && self.take() {
             // A delivery may run the loop re-entrantly, and wait there for the rest of the batch, or for what is posted
             // meanwhile and wakes nobody.
-            self.waker.again(&object)?;
+            self.waker.again(&object).inspect_err(|_| self.waker.wake(self))?;
             // The lock is released before each delivery.
             while let Some(letter) = { self.batch.lock().pop() } {
                 delivered += 1;

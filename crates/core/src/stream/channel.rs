@@ -17,7 +17,10 @@ use pyo3::{
     types::{PyTuple, PyType},
 };
 
-use super::polled::{self, Operation};
+use super::{
+    into_python::item_into_python,
+    polled::{self, Operation},
+};
 use crate::{ChannelClosed, class::Visit, once::PyOnce, task};
 
 /// Makes a channel that holds up to `capacity` items.
@@ -273,7 +276,7 @@ where
 {
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
         Poll::Ready(match ready!(Pin::new(&mut self.receiver).poll_next(cx)) {
-            Some(item) => task::into_python(py, item).into_result(py),
+            Some(item) => item_into_python(py, item),
             None => Err((self.closed)()),
         })
     }

@@ -20,10 +20,11 @@ use super::{
 };
 use crate::{
     class::{self, Arguments, AsyncIterate, Class, Get, Members, Object, Protocol, Visit},
+    error,
     lifecycle::Process,
     once::PyOnce,
     sync::SpinLock,
-    task::Path,
+    task::{self, Path},
 };
 
 /// A Rust stream, as the Python side knows it.
@@ -48,6 +49,15 @@ pub(super) trait Source: Send + Sync {
 
     /// The path of the stream's type, or of the function that it was written in.
     fn path(&self) -> Path;
+}
+
+/// Converts an item. What the conversion raises must not look like the end of the iteration.
+pub(super) fn item_into_python<T>(py: Python<'_>, item: T) -> PyResult<Bound<'_, PyAny>>
+where
+    T: for<'py> IntoPyObject<'py> + 'static,
+{
+    let item = task::into_python(py, item).into_result(py);
+    item.map_err(|error| error::not_stop_async_iteration(py, error))
 }
 
 /// The contents of the Python object.

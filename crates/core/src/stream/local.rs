@@ -18,12 +18,12 @@ use std::{
 use futures_core::Stream;
 use pyo3::prelude::*;
 
-use super::into_python::Source;
+use super::into_python::{Source, item_into_python};
 use crate::{
     Runtime, error, lifecycle,
     locals::OnDemand,
     panic::{self, Panic},
-    task::{self, Path},
+    task::Path,
 };
 
 struct Local<R: Runtime, S> {
@@ -113,7 +113,7 @@ where
             Some(Ok(item)) => match ready!(item) {
                 None => None,
                 Some(Err(error)) => Some(Err(error::not_stop_async_iteration(py, error))),
-                Some(Ok(item)) => Some(task::into_python(py, item).into_result(py)),
+                Some(Ok(item)) => Some(item_into_python(py, item)),
             },
         })
     }

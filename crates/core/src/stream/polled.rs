@@ -19,6 +19,7 @@ use super::alarm::{Alarm, Waiting};
 use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
+    lifecycle,
     once::PyOnce,
     sync::SpinLock,
     task::Path,
@@ -114,6 +115,8 @@ impl<O: Operation> Polled<O> {
                 return Err(PyRuntimeError::new_err(reused));
             }
         };
+        // When the interpreter is ending nobody would wake the task.
+        let _pass = lifecycle::admit(py)?;
         alarm.letter.reset();
         let waker = Waker::from(Arc::clone(&alarm));
         if let Poll::Ready(result) = operation.poll(py, &mut Context::from_waker(&waker)) {

@@ -20,14 +20,14 @@ use pyo3::prelude::*;
 
 use super::{
     buffer::{Buffer, Room, Taken},
-    into_python::Source,
+    into_python::{Source, item_into_python},
 };
 use crate::{
     Runtime, TaskLocals, error, lifecycle,
     locals::Lent,
     panic::{self, Panic},
     sync::Lock,
-    task::{self, Path},
+    task::Path,
 };
 
 /// How many items one poll of the driver may take from a stream that is always ready.
@@ -129,13 +129,18 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     /// Converts some of the items at hand, so that the precautions that a conversion calls for are taken once for all.
-    fn convert(&self, py: Python<'_>, items: &mut VecDeque<Py<PyAny>>) {
+    ///
+    /// # Errors
+    ///
+    /// What ends the process. Any other error of a conversion is that of its item, and comes in its turn.
+    fn convert(&self, py: Python<'_>, items: &mut VecDeque<Py<PyAny>>) -> PyResult<()> {
         // A conversion is the user's code, during which nothing is locked.
         let mut batch = mem::take(&mut *self.batch.lock());
         for _ in 1..CONVERTED {
             let Some(item) = batch.pop_front() else { break };
-            match task::into_python(py, item).into_result(py) {
+            match item_into_python(py, item) {
                 Ok(item) => items.push_back(item.unbind()),
+                Err(error) if error::ends_the_process(py, &error) => return Err(error),
                 Err(error) => {
                     *self.failed.lock() = Some(error);
                     break;
@@ -143,6 +148,7 @@ where
             }
         }
         *self.batch.lock() = batch;
+        Ok(())
     }
 }
 
@@ -175,10 +181,7 @@ where
                 }
             }
         };
-        let item = task::into_python(py, item).into_result(py);
-        if item.is_ok() {
-            self.convert(py, more);
-        }
+        let item = item_into_python(py, item).and_then(|item| self.convert(py, more).map(|()| item));
         Poll::Ready(Some(item))
     }
 
