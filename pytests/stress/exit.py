@@ -356,5 +356,28 @@ def late_handler(rust, loops):
     on_open_loop(loops, completing(rust, 50))
 
 
+@situation(needs=["channel"], before_import=lambda: atexit.register(lambda: _late.pop()()))
+def late_receiver(rust, loops):
+    """A function that `atexit` calls receives from a channel, with the bridge stopped: what is there, then an error."""
+    sender, receiver = rust.channel(1)
+
+    async def receive():
+        assert await receiver.receive() == "sent before"
+        await receiver.receive()
+
+    def use():
+        try:
+            loops.run(receive())
+        except RuntimeError as error:
+            assert "ending" in str(error), error
+        else:
+            print("it has received what nobody has sent")
+
+    _late.append(use)
+    keep(sender)
+    on_open_loop(loops, sender.send("sent before"))
+    on_open_loop(loops, completing(rust, 50))
+
+
 if __name__ == "__main__":
     main()
