@@ -30,6 +30,13 @@ use crate::{
 #[linkme::distributed_slice]
 pub static EARLY: [fn() -> Option<ExitCode>];
 
+/// What is asked, in no order, when the main function has ended and its exit code is known, before `atexit`'s functions
+/// are called: each may make another code of it.
+///
+/// The test harness sees here that its run was not cut short.
+#[linkme::distributed_slice]
+pub static LATE: [fn(u8) -> u8];
+
 /// What an async main function or a test may return.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not what `#[main]` and `#[test]` can make a result of",
@@ -100,7 +107,7 @@ where
             // The panic hook has said why.
             Ok(Ok(Outcome::Panicked)) | Err(_) => 101,
         };
-        end(py, code)
+        end(py, LATE.iter().fold(code, |code, late| late(code)))
     })
 }
 

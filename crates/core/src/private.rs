@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[cfg(feature = "macros")]
-pub use crate::entry::{EARLY, Failure, Output, main};
+pub use crate::entry::{EARLY, Failure, LATE, Output, main};
 
 // Methods of `RuntimeExt`, for a runtime that is not needed afterwards: to clone one is to count a reference, which is
 // a good part of what a call costs.

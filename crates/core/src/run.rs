@@ -1,8 +1,9 @@
 //! Running an event loop from Rust.
 
 use std::{
-    future::Future,
+    future::{self, Future},
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
 };
 
 use pyo3::prelude::*;
@@ -80,11 +81,18 @@ where
     let output = Arc::new(Mutex::new(None));
     let sink = Arc::clone(&output);
     let wakeup = Wakeup::set(py)?;
-    let reader = wakeup.as_ref().map(Wakeup::reader);
-    let coroutine = runtime.into_coroutine(py, async move {
-        if let Some(reader) = reader {
-            Python::attach(|py| reader.add(py))?;
-        }
+    let mut reader = Some(wakeup.as_ref().map(Wakeup::reader));
+    let coroutine = runtime.into_eager_coroutine(py, async move {
+        // The first poll is made on the loop's thread, and only that: no worker attaches for this.
+        future::poll_fn(|_| match reader.take() {
+            Some(None) => Poll::Pending,
+            Some(Some(reader)) => match Python::attach(|py| reader.add(py)) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
+            None => Poll::Ready(Ok(())),
+        })
+        .await?;
         let value = future.await?;
         *sink.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
         Ok(())

@@ -2,9 +2,12 @@
 
 use std::mem;
 
-use proc_macro2::TokenStream;
+use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
-use syn::{Attribute, Error, Expr, ExprLit, Lit, LitStr, Meta, Result, ext::IdentExt as _};
+use syn::{
+    Attribute, Error, Expr, ExprLit, Ident, Lit, LitStr, Meta, MetaNameValue, Result, Token, ext::IdentExt as _,
+    punctuated::Punctuated,
+};
 
 use crate::{
     adapter::Adapter,
@@ -95,10 +98,13 @@ fn should_panic(meta: &Meta) -> Result<Option<LitStr>> {
     let expected = match meta {
         Meta::Path(_) => return Ok(None),
         Meta::NameValue(meta) => text(&meta.value),
-        Meta::List(list) => list.parse_args::<syn::MetaNameValue>().ok().and_then(|meta| {
-            let expected = meta.path.is_ident("expected");
-            expected.then(|| text(&meta.value)).flatten()
-        }),
+        Meta::List(list) => {
+            let arguments = list.parse_args_with(Punctuated::<MetaNameValue, Token![,]>::parse_terminated);
+            match Vec::from_iter(arguments.unwrap_or_default()).as_slice() {
+                [only] if only.path.is_ident("expected") => text(&only.value),
+                _ => None,
+            }
+        }
     };
     let form = r#"expected #[should_panic] or #[should_panic(expected = "part of the message")]"#;
     expected.map(Some).ok_or_else(|| Error::new_spanned(meta, form))
@@ -126,11 +132,13 @@ fn test(function: &Function, expectation: &Expectation, args: &Args) -> TokenStr
     let private = quote!(#crate_path::testing::private);
     let ident = &function.sig.ident;
     let name = ident.unraw().to_string();
+    // Not the user's `start`.
+    let start = Ident::new("start", Span::mixed_site());
     let body = if function.sig.asyncness.is_some() {
         let runtime = args.runtime("own_runtime");
-        quote!(Async(|start| start.on(#runtime, #ident)))
+        quote!(Async(|#start| #start.on(#runtime, #ident)))
     } else {
-        quote!(Sync(|start| start.here(#ident)))
+        quote!(Sync(|#start| #start.here(#ident)))
     };
     let body = function.at_output(body);
     let ignore = nested_option(expectation.ignore.as_ref());

@@ -4,6 +4,7 @@ use std::{
     process::{self, ExitCode},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -28,19 +29,38 @@ use crate::{
 /// How long the main function has to take the result, when a test has a thread that it does not give back.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
+/// Tests run, and what came of them has not been taken.
+static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+
 /// Lists the tests, or refuses the command line, before Python is started.
 #[linkme::distributed_slice(pyo3_await::private::EARLY)]
 static LIST: fn() -> Option<ExitCode> = list;
+
+/// Sees that a run which was cut short has failed, when all is over.
+#[linkme::distributed_slice(pyo3_await::private::LATE)]
+static CONCLUDE: fn(u8) -> u8 = conclude;
 
 fn list() -> Option<ExitCode> {
     if TESTS.is_empty() {
         return None;
     }
     let arguments = Arguments::from_args();
+    if arguments.test_threads == Some(0) {
+        eprintln!("error: argument for --test-threads must not be 0");
+        return Some(ExitCode::from(FAILED));
+    }
     arguments.list.then(|| {
         let trials = registry::sorted().into_iter().map(|(path, test)| trial(&arguments, path, test, || Ok(())));
         libtest_mimic::run(&arguments, trials.collect()).exit_code()
     })
+}
+
+fn conclude(code: u8) -> u8 {
+    if code != 0 || !UNDER_WAY.load(Ordering::Acquire) {
+        return code;
+    }
+    eprintln!("error: the program was ended, by `SystemExit`, before all tests had run");
+    FAILED
 }
 
 /// Runs the tests that the command line asks for, and ends the program.
@@ -69,10 +89,11 @@ pub async fn main() -> PyResult<()> {
         let trials = trials(py, &harness, &arguments)?;
         PyResult::Ok((harness, trials))
     })?;
+    UNDER_WAY.store(true, Ordering::Release);
     let (conclude, concluded) = oneshot::channel();
     let (taken, taking) = mpsc::channel::<()>();
     thread::Builder::new().name("pyo3-await-testing".to_owned()).spawn(move || {
-        let code = if libtest_mimic::run(&arguments, trials).has_failed() { FAILED } else { 0 };
+        let code = if libtest_mimic::run(&arguments, trials).has_failed() { FAILED.into() } else { 0 };
         // Nobody waits for it when the run was interrupted.
         let _ = conclude.send(code);
         if !harness.running().is_empty() && taking.recv_timeout(LAST_CALL) == Err(RecvTimeoutError::Timeout) {
@@ -83,6 +104,7 @@ pub async fn main() -> PyResult<()> {
     let code = concluded.await;
     drop(taken);
     let code = code.map_err(|_| PyRuntimeError::new_err("the thread that runs the tests panicked"))?;
+    UNDER_WAY.store(false, Ordering::Release);
     Err(PySystemExit::new_err(code))
 }
 

@@ -22,7 +22,7 @@ macro_rules! __register {
         const _: () = {
             #[$crate::private::linkme::distributed_slice($crate::private::TESTS)]
             #[linkme(crate = $crate::private::linkme)]
-            static TEST: $crate::private::Test = $crate::private::Test {
+            static __PYO3_AWAIT_TEST: $crate::private::Test = $crate::private::Test {
                 module: ::core::module_path!(),
                 name: $name,
                 ignore: $ignore,

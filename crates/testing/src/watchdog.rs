@@ -43,7 +43,7 @@ impl Harness {
             "\n{blocker} blocks the event loop's thread or holds the GIL: the loop has not answered for {grace:?}, \
              so that no test can go on\n{stack}"
         );
-        process::exit(FAILED);
+        process::exit(FAILED.into());
     }
 
     /// Which test it is, and what the event loop's thread does, as far as can be seen.
@@ -80,4 +80,4 @@ impl Harness {
 }
 
 /// libtest's exit code when a test has failed.
-pub(crate) const FAILED: i32 = 101;
+pub(crate) const FAILED: u8 = 101;

@@ -6,7 +6,7 @@ use std::{
     io, mem,
     ops::Deref,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -90,7 +90,12 @@ impl pyo3_await::Runtime for Tokio {
 /// The runtime that the process uses where none is at hand.
 static DEFAULT: PerProcess<Defaults> = PerProcess::new(|parents| {
     // A lock that is held now, for a moment, stays so: its thread is not in this process.
-    let now = match parents.and_then(|parents| parents.now.try_lock().ok()).as_deref() {
+    let parents = parents.and_then(|parents| match parents.now.try_lock() {
+        Ok(now) => Some(now),
+        Err(TryLockError::Poisoned(now)) => Some(now.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    });
+    let now = match parents.as_deref() {
         Some(Default::Given(_) | Default::LeftBehind) => Default::LeftBehind,
         Some(Default::Configured(builder) | Default::Started(_, _, builder)) => {
             Default::Configured(Arc::clone(builder))

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Case] = cases![
     tests_are_filtered,
     ignored_tests_run_when_they_are_asked_for,
     as_many_tests_run_at_once_as_there_are_threads,
+    no_threads_are_refused,
 ];
 
 /// Python can't start in a home that is not one.
@@ -84,4 +85,9 @@ fn as_many_tests_run_at_once_as_there_are_threads() {
     run_tests(&["command_line::meets", "--test-threads", "2"]).exits_with(0).prints("2 passed;");
     let alone = run_tests(&["command_line::meets", "--test-threads", "1"]);
     alone.exits_with(101).prints("timed out after 3s");
+}
+
+fn no_threads_are_refused() {
+    let run = run_tests(&["command_line::meets", "--test-threads", "0"]);
+    run.exits_with(101).complains("--test-threads must not be 0");
 }

@@ -7,9 +7,11 @@
 mod support;
 mod command_line;
 mod context;
+mod ended;
 mod endless;
 mod failures;
 mod left;
+mod names;
 mod outcomes;
 mod runtimes;
 mod stuck;
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         runtimes::CASES,
         context::CASES,
         left::CASES,
+        names::CASES,
+        ended::CASES,
         endless::CASES,
         stuck::CASES,
         END,

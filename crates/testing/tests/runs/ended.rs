@@ -1,0 +1,27 @@
+//! Tests that end the program.
+
+use pyo3::prelude::*;
+
+use crate::{python, run_tests, support::Case};
+
+pub(crate) const CASES: &[Case] = cases![a_run_that_python_ends_has_failed, the_exit_code_of_an_error_is_kept,];
+
+#[pyo3_await_tokio::test]
+async fn well() -> PyResult<()> {
+    python(c"import sys\nasync def main(): sys.exit(0)").await?;
+    Ok(())
+}
+
+#[pyo3_await_tokio::test]
+async fn badly() -> PyResult<()> {
+    python(c"import sys\nasync def main(): sys.exit(4)").await?;
+    Ok(())
+}
+
+fn a_run_that_python_ends_has_failed() {
+    run_tests(&["ended::well"]).exits_with(101).complains("before all tests had run");
+}
+
+fn the_exit_code_of_an_error_is_kept() {
+    run_tests(&["ended::badly"]).exits_with(4);
+}
