@@ -179,6 +179,43 @@ def cancelled_by_child(rust, loops):
     loop.close()
 
 
+@situation(needs=["channel"])
+def channel_of_the_parent(rust, loops):
+    """The child has the parent's channel in its memory, and may not use it: what is in there is the parent's."""
+    sender, receiver = rust.channel(2)
+    calls = {
+        "send": lambda: sender.send("from the child"),
+        "receive": receiver.receive,
+        "anext": receiver.__anext__,
+        "close": receiver.close,
+        "made before": lambda: made,
+    }
+
+    async def awaited(call):
+        return await call()
+
+    def use_in_child():
+        for name, call in calls.items():
+            try:
+                loops.run(awaited(call))
+            except RuntimeError as error:
+                assert "fork" in str(error), (name, error)
+            else:
+                raise AssertionError(f"{name} has not raised")
+
+    async def send():
+        await sender.send("from the parent")
+
+    async def receive():
+        return await made
+
+    made = receiver.receive()
+    loops.run(send())
+    join(fork(use_in_child))
+    assert loops.run(receive()) == "from the parent"
+    assert not receiver.closed
+
+
 @situation(needs=["Gate"])
 def woken_by_child(rust, loops):
     """The child wakes what waits on the parent's loop, and drops none of it."""

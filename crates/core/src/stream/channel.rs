@@ -5,6 +5,7 @@ use std::{
     ffi::CStr,
     fmt,
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -21,7 +22,7 @@ use super::{
     into_python::item_into_python,
     polled::{self, Operation},
 };
-use crate::{ChannelClosed, class::Visit, once::PyOnce, task};
+use crate::{ChannelClosed, class::Visit, error, lifecycle::Process, once::PyOnce, task};
 
 /// Makes a channel that holds up to `capacity` items.
 ///
@@ -209,7 +210,7 @@ where
         let item: T = item.extract().map_err(Into::into)?;
         let sender = self.clone();
         let sent = async move { Ok(sender.send(item).await?) };
-        polled::new(py, Call { name: "send()", kind: Box::new(Sending(Box::pin(sent))) })
+        polled::new(py, Call { name: "send()", kind: Own::new(Box::new(Sending(Box::pin(sent)))) })
     }
 
     fn close(&self) -> bool {
@@ -234,7 +235,7 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     fn receive<'py>(&self, py: Python<'py>, name: &'static str, closed: fn() -> PyErr) -> PyResult<Bound<'py, PyAny>> {
-        polled::new(py, Call { name, kind: Box::new(Receiving { receiver: self.clone(), closed }) })
+        polled::new(py, Call { name, kind: Own::new(Box::new(Receiving { receiver: self.clone(), closed })) })
     }
 
     fn close(&self) -> bool {
@@ -246,10 +247,45 @@ where
     }
 }
 
+/// What belongs to the process in which it was made. In a forked child it is not used, nor dropped: the other end, and
+/// who waits for it, are the parent's.
+struct Own<T> {
+    process: Process,
+    /// `None` while it is dropped.
+    value: Option<T>,
+}
+
+impl<T> Own<T> {
+    fn new(value: T) -> Self {
+        Self { process: Process::current(), value: Some(value) }
+    }
+
+    /// # Errors
+    ///
+    /// `RuntimeError` in a forked child.
+    fn get(&self) -> PyResult<&T> {
+        let here = self.value.as_ref().filter(|_| self.process.is_current());
+        here.ok_or_else(|| error::forked("the channel"))
+    }
+
+    fn get_mut(&mut self) -> PyResult<&mut T> {
+        let here = self.value.as_mut().filter(|_| self.process.is_current());
+        here.ok_or_else(|| error::forked("the channel"))
+    }
+}
+
+impl<T> Drop for Own<T> {
+    fn drop(&mut self) {
+        if !self.process.is_current() {
+            mem::forget(self.value.take());
+        }
+    }
+}
+
 /// What is awaited: one call of a method.
 struct Call {
     name: &'static str,
-    kind: Box<dyn Kind>,
+    kind: Own<Box<dyn Kind>>,
 }
 
 /// What a call does, for one type of items.
@@ -299,7 +335,7 @@ impl Operation for Call {
     }
 
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
-        self.kind.poll(py, cx)
+        self.kind.get_mut()?.poll(py, cx)
     }
 
     /// It has Rust values only.
@@ -308,21 +344,22 @@ impl Operation for Call {
 
 /// Python's end of a channel that takes items.
 #[pyclass(frozen, name = "Sender", module = "pyo3_await")]
-struct PythonSender(Box<dyn Sends>);
+struct PythonSender(Own<Box<dyn Sends>>);
 
 #[pymethods]
 impl PythonSender {
     fn send<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        self.0.send(item)
+        self.0.get()?.send(item)
     }
 
-    fn close(&self) {
-        self.0.close();
+    fn close(&self) -> PyResult<()> {
+        self.0.get()?.close();
+        Ok(())
     }
 
     #[getter]
-    fn closed(&self) -> bool {
-        self.0.is_closed()
+    fn closed(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.is_closed())
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -330,19 +367,19 @@ impl PythonSender {
     }
 
     #[pyo3(signature = (*_error))]
-    fn __exit__(&self, _error: &Bound<'_, PyTuple>) {
-        self.0.close();
+    fn __exit__(&self, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close()
     }
 }
 
 /// Python's end of a channel that gives items.
 #[pyclass(frozen, name = "Receiver", module = "pyo3_await")]
-struct PythonReceiver(Box<dyn Receives>);
+struct PythonReceiver(Own<Box<dyn Receives>>);
 
 #[pymethods]
 impl PythonReceiver {
     fn receive<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.0.receive(py, "receive()", || RecvError.into())
+        self.0.get()?.receive(py, "receive()", || RecvError.into())
     }
 
     fn __aiter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -350,16 +387,17 @@ impl PythonReceiver {
     }
 
     fn __anext__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.0.receive(py, "__anext__()", || PyStopAsyncIteration::new_err(()))
+        self.0.get()?.receive(py, "__anext__()", || PyStopAsyncIteration::new_err(()))
     }
 
-    fn close(&self) {
-        self.0.close();
+    fn close(&self) -> PyResult<()> {
+        self.0.get()?.close();
+        Ok(())
     }
 
     #[getter]
-    fn closed(&self) -> bool {
-        self.0.is_closed()
+    fn closed(&self) -> PyResult<bool> {
+        Ok(self.0.get()?.is_closed())
     }
 
     fn __enter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -367,8 +405,8 @@ impl PythonReceiver {
     }
 
     #[pyo3(signature = (*_error))]
-    fn __exit__(&self, _error: &Bound<'_, PyTuple>) {
-        self.0.close();
+    fn __exit__(&self, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
+        self.close()
     }
 }
 
@@ -381,7 +419,7 @@ where
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        Ok(Bound::new(py, PythonSender(Box::new(self)))?.into_any())
+        Ok(Bound::new(py, PythonSender(Own::new(Box::new(self))))?.into_any())
     }
 }
 
@@ -394,6 +432,6 @@ where
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        Ok(Bound::new(py, PythonReceiver(Box::new(self)))?.into_any())
+        Ok(Bound::new(py, PythonReceiver(Own::new(Box::new(self))))?.into_any())
     }
 }
