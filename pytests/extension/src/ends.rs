@@ -159,7 +159,8 @@ fn wakes_when_dropped<'py>(py: Python<'py>, way: &str) -> PyResult<Bound<'py, Py
 
     let mut wakes = Wakes(None);
     let future = future::poll_fn(move |cx| {
-        wakes.0 = Some(cx.waker().clone());
+        let Wakes(waker) = &mut wakes;
+        *waker = Some(cx.waker().clone());
         Poll::<PyResult<()>>::Pending
     });
     run(py, way, future)
