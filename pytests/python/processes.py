@@ -47,18 +47,23 @@ def generate(metafunc, script):
 def be_in(situation, event_loop):
     """Starts some processes at once, and sees that each ends as it should, in silence."""
     command = situation.command(event_loop)
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     runs = 1 if situation.one_in > 1 else RUNS
     started = []
     try:
         for _ in range(runs):
-            started.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **output))
+            started.append(start(command))
         for process in started:
             assert outcome(process, TIME_LIMIT) == (situation.status, "end\n")
     finally:
         for process in started:
             # What it has forked is in its session, and is ended with it.
             kill_group(process)
+
+
+def start(command):
+    """Starts a process that leads a session."""
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **output)
 
 
 def outcome(process, limit):

@@ -19,6 +19,17 @@ import uvloop
 from support import coroutine_ways, in_task, outcome, outcome_of, spawned_ways, turns
 
 
+def started(loop, function, *arguments):
+    """The future of what a function gives to be awaited, which has begun on the loop; that does not run any more."""
+
+    async def start():
+        future = asyncio.ensure_future(function(*arguments))
+        await asyncio.sleep(0)
+        return future
+
+    return loop.run_until_complete(start())
+
+
 # Stopped and run again.
 
 
@@ -26,13 +37,7 @@ from support import coroutine_ways, in_task, outcome, outcome_of, spawned_ways, 
 def test_a_stopped_loop_goes_on(new_loop, way):
     loop = new_loop()
     gate = bridge.Gate()
-
-    async def start():
-        future = asyncio.ensure_future(gate.wait(way, "the value"))
-        await asyncio.sleep(0)
-        return future
-
-    future = loop.run_until_complete(start())
+    future = started(loop, gate.wait, way, "the value")
     # It ends while the loop does not run.
     gate.open(1)
     gate.wait_for_drops(1)
@@ -518,13 +523,7 @@ async def test_python_that_rust_awaits_runs_inside_a_nested_loop(run_nested, way
 @pytest.mark.parametrize("ends", ["closed", "cancelled"])
 def test_a_future_that_wakes_itself_when_it_is_dropped(new_loop, way, ends):
     loop = new_loop()
-
-    async def start():
-        future = asyncio.ensure_future(bridge.wakes_when_dropped(way))
-        await asyncio.sleep(0)
-        return future
-
-    future = loop.run_until_complete(start())
+    future = started(loop, bridge.wakes_when_dropped, way)
     if ends == "cancelled":
         future.cancel()
         assert loop.run_until_complete(outcome_of(future))[1] is asyncio.CancelledError
@@ -552,13 +551,7 @@ def test_an_interruption_of_a_delivery_leaves_the_rest_to_the_next(loop_class, n
 
     loop = new_loop(Loop)
     gate = bridge.Gate()
-
-    async def start():
-        future = asyncio.ensure_future(gate.wait(way, "the value"))
-        await asyncio.sleep(0)
-        return future
-
-    future = loop.run_until_complete(start())
+    future = started(loop, gate.wait, way, "the value")
     gate.open(1)
     gate.wait_for_drops(0 if way == "local" else 1)
     loop.interrupted = True

@@ -1,6 +1,5 @@
 """The helper that the tests of processes use tells of one that hangs."""
 
-import subprocess
 import sys
 
 import processes
@@ -20,9 +19,7 @@ os.wait()
 
 
 def test_a_process_that_hangs_shows_where():
-    command = [sys.executable, "-c", HANGS]
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, start_new_session=True, **output)
+    process = processes.start([sys.executable, "-c", HANGS])
     try:
         assert process.stdout.readline() == "waits\n"
         status, printed = processes.outcome(process, 0.1)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from programs import keep, main, on_open_loop, quietly, situation
+from programs import keep, main, on_open_loop, quietly, raises, situation
 
 # Longer than any process is meant to last.
 FOR_EVER = 3600.0
@@ -365,15 +365,7 @@ def late_receiver(rust, loops):
         assert await receiver.receive() == "sent before"
         await receiver.receive()
 
-    def use():
-        try:
-            loops.run(receive())
-        except RuntimeError as error:
-            assert "ending" in str(error), error
-        else:
-            print("it has received what nobody has sent")
-
-    _late.append(use)
+    _late.append(lambda: raises("ending", lambda: loops.run(receive()), "what nobody has sent"))
     keep(sender)
     on_open_loop(loops, sender.send("sent before"))
     on_open_loop(loops, completing(rust, 50))

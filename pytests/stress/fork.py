@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 
-from programs import keep, main, on_open_loop, situation
+from programs import keep, main, on_open_loop, raises, situation
 
 FOR_EVER = 3600.0
 
@@ -132,12 +132,7 @@ def awaited_by_child(rust, loops):
 
     def await_in_child():
         # The loop is the parent's. The child runs it all the same.
-        try:
-            loop.run_until_complete(finish())
-        except RuntimeError as error:
-            assert "fork" in str(error), error
-        else:
-            raise AssertionError("it has not raised")
+        raises("fork", lambda: loop.run_until_complete(finish()))
         use(rust, loops)
 
     future = loop.run_until_complete(start())
@@ -196,12 +191,7 @@ def channel_of_the_parent(rust, loops):
 
     def use_in_child():
         for name, call in calls.items():
-            try:
-                loops.run(awaited(call))
-            except RuntimeError as error:
-                assert "fork" in str(error), (name, error)
-            else:
-                raise AssertionError(f"{name} has not raised")
+            raises("fork", lambda call=call: loops.run(awaited(call)), name)
 
     async def send():
         await sender.send("from the parent")
@@ -418,12 +408,7 @@ def given_runtime(rust, loops):
         await runtime.wait("coroutine", gate)
 
     def use_in_child():
-        try:
-            loops.run(main())
-        except RuntimeError as error:
-            assert "fork" in str(error), error
-        else:
-            raise AssertionError("it has not raised")
+        raises("fork", lambda: loops.run(main()))
         use(rust, loops)
 
     loops.run(main())

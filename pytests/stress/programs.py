@@ -140,9 +140,10 @@ def follow(child, read, limit):
     hangs = ended in waiting
     if hangs:
         os.killpg(child, signal.SIGABRT)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if hangs:
         output += rest(read)
+        # One that is stopped does not end by the other signal.
+        end_session(child)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return None if hangs else status, output.decode(errors="replace")
 
 
@@ -173,6 +174,16 @@ def on_open_loop(loops, coroutine):
     keep(loop)
     loop.run_until_complete(coroutine)
     return loop
+
+
+def raises(word, function, what="it"):
+    """Calls a function, which has to raise a `RuntimeError` that has this word in it."""
+    try:
+        function()
+    except RuntimeError as error:
+        assert word in str(error), (what, error)
+    else:
+        raise AssertionError(f"{what} has not raised")
 
 
 def quietly(task):

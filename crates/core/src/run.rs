@@ -2,6 +2,7 @@
 
 use std::{
     future::{self, Future},
+    mem,
     sync::{Arc, Mutex, PoisonError},
     task::Poll,
 };
@@ -81,16 +82,18 @@ where
     let output = Arc::new(Mutex::new(None));
     let sink = Arc::clone(&output);
     let wakeup = Wakeup::set(py)?;
-    let mut reader = Some(wakeup.as_ref().map(Wakeup::reader));
+    let mut reader = wakeup.as_ref().map(Wakeup::reader);
+    let mut first = true;
     let coroutine = runtime.into_eager_coroutine(py, async move {
         // The first poll is made on the loop's thread, and only that: no worker attaches for this.
-        future::poll_fn(|_| match reader.take() {
-            Some(None) => Poll::Pending,
-            Some(Some(reader)) => match Python::attach(|py| reader.add(py)) {
+        future::poll_fn(|_| {
+            if !mem::take(&mut first) {
+                return Poll::Ready(Ok(()));
+            }
+            match reader.take().map_or(Ok(()), |reader| Python::attach(|py| reader.add(py))) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
-            },
-            None => Poll::Ready(Ok(())),
+            }
         })
         .await?;
         let value = future.await?;

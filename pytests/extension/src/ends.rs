@@ -2,7 +2,7 @@
 
 use std::{
     future::{self, Future},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -137,13 +137,18 @@ fn called_while_polled<'py>(py: Python<'py>, way: &str, function: Py<PyAny>) -> 
     let mut function = Some(function);
     let future = future::poll_fn(move |cx| {
         let Some(function) = function.take() else { return Poll::Ready(Ok(())) };
-        cx.waker().wake_by_ref();
-        match Python::attach(|py| function.call0(py)) {
-            Ok(_) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        wake_and_call(cx, &function)
     });
     run(py, way, future)
+}
+
+/// A poll that wakes itself and then calls a function. It is ready when that raises.
+pub(crate) fn wake_and_call<T>(cx: &Context<'_>, function: &Py<PyAny>) -> Poll<PyResult<T>> {
+    cx.waker().wake_by_ref();
+    match Python::attach(|py| function.call0(py)) {
+        Ok(_) => Poll::Pending,
+        Err(error) => Poll::Ready(Err(error)),
+    }
 }
 
 /// Waits for ever, and wakes itself when it is dropped, as the last sender of a channel does with its receiver.

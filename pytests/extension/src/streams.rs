@@ -12,7 +12,7 @@ use pyo3_await_tokio::{
     ChannelClosed, Receiver, Sender, into_async_iterator, into_coroutine, into_local_async_iterator, into_stream,
 };
 
-use crate::gate::Gate;
+use crate::{ends::wake_and_call, gate::Gate};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ChannelClosed", module.py().get_type::<ChannelClosed>())?;
@@ -74,11 +74,7 @@ fn called_while_streamed<'py>(
         if polled >= polls {
             return Poll::Ready(Some(Ok(())));
         }
-        cx.waker().wake_by_ref();
-        match Python::attach(|py| function.call0(py)) {
-            Ok(_) => Poll::Pending,
-            Err(error) => Poll::Ready(Some(Err(error))),
-        }
+        wake_and_call(cx, &function).map(Some)
     });
     iterator(py, place, stream)
 }

@@ -223,6 +223,13 @@ impl Call {
         }
         remains
     }
+
+    /// The same on the loop's thread, which has it in flight no more.
+    fn end_on_loop(&self, result: impl FnOnce() -> PyResult<Py<PyAny>>) {
+        if let Some(key) = self.end(result).key {
+            self.locals.handle().remove(key);
+        }
+    }
 }
 
 impl Letter for Call {
@@ -243,10 +250,7 @@ impl Letter for Call {
                 let Err(error) = Self::start(&envelope, source, delivery) else { return Ok(()) };
                 // A task that is started at once lets these two through, as each of its steps does.
                 let fatal = error::ends_the_process(py, &error);
-                let remains = envelope.letter.end(|| Err(error.clone_ref(py)));
-                if let Some(key) = remains.key {
-                    delivery.event_loop.remove(key);
-                }
+                envelope.letter.end_on_loop(|| Err(error.clone_ref(py)));
                 if fatal { Err(error) } else { Ok(()) }
             }
             State::Running { task, wish: Wish::Cancel, .. } => {
@@ -295,15 +299,12 @@ impl Done {
             return;
         }
         let mut wanted = false;
-        let remains = call.end(|| {
+        call.end_on_loop(|| {
             wanted = true;
             result(task)
         });
         if !wanted {
             forget_what_ends_the_process(task);
-        }
-        if let Some(key) = remains.key {
-            call.locals.handle().remove(key);
         }
     }
 }
