@@ -12,8 +12,7 @@ import uvloop
 class HelperLoop(asyncio.SelectorEventLoop):
     """A loop that cannot watch descriptors, as Windows' proactor loop: the helper thread wakes it."""
 
-    def add_reader(self, fd, callback, *args):
-        raise NotImplementedError
+    add_reader = asyncio.AbstractEventLoop.add_reader
 
 
 # Seconds that a test's own coroutine may take. uvloop does not see the signal of pytest-timeout while it is idle.

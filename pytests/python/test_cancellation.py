@@ -355,3 +355,33 @@ def test_an_interruption_of_the_request_goes_on(loop_class, new_loop, run):
 
     loop = new_loop(Loop)
     run(main(), loop)
+
+
+@pytest.mark.parametrize("wait", ["receive", "anext"])
+def test_an_interruption_of_the_wake_up_goes_on(loop_class, new_loop, run, wait):
+    """Ctrl-C, while the end is scheduled of a wait that has nothing to wait for."""
+
+    class Loop(loop_class):
+        interrupted = False
+
+        def call_soon(self, *args, **keywords):
+            if self.interrupted:
+                self.interrupted = False
+                raise KeyboardInterrupt
+            return super().call_soon(*args, **keywords)
+
+    async def main():
+        sender, receiver = bridge.channel(1)
+        stream = bridge.at_gate("runtime", bridge.Gate())
+        task = asyncio.ensure_future(in_task(receiver.receive() if wait == "receive" else anext(stream)))
+        await turns()
+        loop.interrupted = True
+        with pytest.raises(KeyboardInterrupt):
+            task.cancel()
+        # asyncio's own future is settled then, too, and its task is never told.
+        assert not loop.interrupted
+        task._log_destroy_pending = False
+        assert sender
+
+    loop = new_loop(Loop)
+    run(main(), loop)

@@ -165,7 +165,8 @@ def test_a_coroutine_of_a_closed_loop_can_be_closed(new_loop, way):
     gate.wait_for_drops(1)
 
 
-def test_a_loop_that_was_not_closed_is_collected(loop_class, way):
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_loop_that_was_not_closed_is_collected(loop_class, way, cancelled):
     if issubclass(loop_class, uvloop.Loop):
         pytest.skip("uvloop keeps a loop that has run until it is closed")
 
@@ -175,6 +176,8 @@ def test_a_loop_that_was_not_closed_is_collected(loop_class, way):
     gate = bridge.Gate()
     loop = Loop()
     awaitables = loop.run_until_complete(pending(way, gate, 10))
+    if cancelled and way == "future":
+        assert all([awaitable.cancel() for awaitable in awaitables])
     dead = weakref.ref(loop)
     with warnings.catch_warnings():
         # Python complains of the loop itself, rightly.
@@ -533,6 +536,26 @@ def test_a_future_that_wakes_itself_when_it_is_dropped(new_loop, way, ends):
     loop.close()
 
 
+def test_what_panics_as_the_loop_is_closed_keeps_nobody_waiting(new_loop):
+    """A result whose drop panics, and behind it in the queue what Rust waits for."""
+    loop = new_loop()
+    gate = bridge.Gate()
+
+    async def start():
+        return bridge.end_with_bomb("future", gate), [bridge.Call(asyncio.sleep(0)) for _ in range(3)]
+
+    bomb, calls = loop.run_until_complete(start())
+    gate.open(1)
+    gate.wait_for_drops(1)
+    for call in calls:
+        assert call.poll() is None
+    loop.close()
+    for call in calls:
+        with pytest.raises(RuntimeError, match="the event loop is closed"):
+            call.poll()
+    assert not bomb.done()
+
+
 # Interrupted.
 
 
@@ -607,6 +630,24 @@ def test_one_that_rust_gives_goes_through_too(new_loop, way, kind):
         loop.run_until_complete(main())
     assert caught.value is error
     assert loop.run_until_complete(in_task_of(way, 1)) == 1
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_loop_is_closed_while_what_ended_it_is_still_on_its_way(new_loop, way, kind):
+    """What goes through the bridge holds, by its traceback, what asyncio called."""
+    loop = new_loop()
+    gate = bridge.Gate()
+    awaitables = loop.run_until_complete(pending(way, gate, 1))
+
+    async def main():
+        await bridge.fail("coroutine", kind("stop"), True)
+
+    with pytest.raises(kind):
+        loop.run_until_complete(main())
+    # pytest has the exception, and with it the frames.
+    loop.close()
+    gate.wait_for_drops(1)
+    assert awaitables
 
 
 # Watched.
@@ -727,7 +768,70 @@ async def test_a_callback_has_no_current_task():
     assert tasks == [None]
 
 
+# Loops that are used from another thread than theirs.
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_loop_that_runs_elsewhere_is_used(new_loop, times):
+    """It waits for no event that would have it look for what others have added to it."""
+    loop = new_loop()
+    running = threading.Thread(target=loop.run_forever)
+    running.start()
+
+    async def main(number):
+        await asyncio.sleep(0)
+        return number, threading.current_thread()
+
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(bridge.call_from_afar, main(number), loop) for number in range(times)]
+        assert [call.result(30) for call in calls] == [(number, running) for number in range(times)]
+    loop.call_soon_threadsafe(loop.stop)
+    running.join()
+
+
+def test_a_loop_is_not_touched_by_another_thread(loop_class, new_loop):
+    threads = set()
+
+    class Loop(loop_class):
+        def call_later(self, *arguments, **keywords):
+            threads.add(threading.current_thread())
+            return super().call_later(*arguments, **keywords)
+
+    if loop_class.add_reader is not asyncio.AbstractEventLoop.add_reader:
+
+        class Loop(Loop):
+            def add_reader(self, *arguments):
+                threads.add(threading.current_thread())
+                return super().add_reader(*arguments)
+
+    loop = new_loop(Loop)
+    running = threading.Thread(target=loop.run_forever)
+    running.start()
+    assert bridge.call_from_afar(asyncio.sleep(0, "slept"), loop) == "slept"
+    loop.call_soon_threadsafe(loop.stop)
+    running.join()
+    assert threads == {running}
+
+
 # Loops that do not do what the bridge needs.
+
+
+@pytest.mark.parametrize("takes_files", [True, False])
+def test_a_loop_that_keeps_only_the_numbers_of_what_it_watches(loop_class, new_loop, way, takes_files):
+    class Numbers(loop_class):
+        def add_reader(self, fd, callback, *args):
+            if not takes_files and not isinstance(fd, int):
+                raise TypeError(fd)
+            return super().add_reader(fd if isinstance(fd, int) else fd.fileno(), callback, *args)
+
+    loop = new_loop(Numbers)
+    gate = bridge.Gate()
+    awaitables = loop.run_until_complete(pending(way, gate, 1))
+    assert loop.run_until_complete(in_task(bridge.value("coroutine", 1, True))) == 1
+    assert gate.dropped == 0
+    loop.close()
+    gate.wait_for_drops(1)
+    assert awaitables
 
 
 def test_an_error_of_add_reader_reaches_whoever_awaits(loop_class, new_loop, way):

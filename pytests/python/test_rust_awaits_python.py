@@ -507,6 +507,68 @@ async def test_an_error_of_a_detached_one_is_reported_by_asyncio(reports):
     assert report["exception"] is error
 
 
+async def test_an_error_that_is_there_when_it_is_detached_is_reported(reports):
+    """asyncio has nothing to report: Rust has taken the error from the task."""
+    error = ValueError("detached too late")
+    ended = asyncio.Event()
+
+    async def fail():
+        ended.set()
+        raise error
+
+    call = bridge.Call(fail())
+    assert call.poll() is None
+    await ended.wait()
+    await turns()
+    call.detach()
+    while not reports:
+        await asyncio.sleep(0)
+    (report,) = reports.take()
+    assert report["exception"] is error
+
+
+# Dropped, while the loop's thread starts it.
+
+
+async def test_one_that_is_dropped_as_it_starts_is_cancelled_once():
+    class Future(asyncio.Future):
+        cancelled_times = 0
+
+        def add_done_callback(self, *args, **keywords):
+            super().add_done_callback(*args, **keywords)
+            call.drop()
+
+        def cancel(self, *args, **keywords):
+            self.cancelled_times += 1
+            return super().cancel(*args, **keywords)
+
+    future = Future()
+    call = bridge.Call(future)
+    assert call.poll() is None
+    await turns(20)
+    assert future.cancelled_times == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="new in Python 3.12")
+async def test_a_generator_that_is_let_go_in_its_first_step_cleans_up():
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    cleaned_up = asyncio.Event()
+
+    async def generate():
+        try:
+            yield 1
+            stream.drop()
+            yield 2
+        finally:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            cleaned_up.set()
+
+    stream = bridge.Stream(generate())
+    stream.poll()
+    await asyncio.wait_for(cleaned_up.wait(), 20)
+
+
 # Context variables.
 
 

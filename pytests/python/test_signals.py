@@ -41,18 +41,21 @@ def interrupt():
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
 threading.Thread(target=interrupt).start()
-if runner == "run_until_complete":
+if runner.startswith("run_"):
     loop = new_event_loop()
 try:
     if runner == "asyncio.run":
         run(wait())
+    elif runner == "run_forever":
+        waiting = loop.create_task(wait())
+        bridge.run_forever(loop)
     elif runner == "run":
         bridge.run(wait)
     else:
         bridge.run_until_complete(loop, wait)
 except KeyboardInterrupt:
     print("interrupted")
-if runner == "run_until_complete":
+if runner.startswith("run_"):
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
@@ -77,7 +80,7 @@ def test_in_a_loop_that_python_runs(way, kind):
 
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("target", ["process", "thread"])
-@pytest.mark.parametrize("runner", ["run", "run_until_complete"])
+@pytest.mark.parametrize("runner", ["run", "run_until_complete", "run_forever"])
 def test_in_a_loop_that_rust_runs(runner, target, kind):
     """Also when the system gives the signal to another thread than the main one."""
     assert run(runner, "coroutine", target, kind) == ["interrupted", "dropped 1 wakes -1"]

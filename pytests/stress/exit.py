@@ -371,5 +371,44 @@ def late_receiver(rust, loops):
     on_open_loop(loops, completing(rust, 50))
 
 
+@situation(before_import=lambda: atexit.register(lambda: _late.pop()()))
+def late_cancel(rust, loops):
+    """A function that `atexit` calls cancels what has not ended, with the bridge stopped: `asyncio.Runner.close`."""
+
+    async def wait():
+        await rust.after(FOR_EVER, object())
+
+    async def start():
+        return [asyncio.ensure_future(wait()) for _ in range(20)]
+
+    async def cancel():
+        for task in tasks:
+            task.cancel()
+        done, _ = await asyncio.wait(tasks)
+        assert all(task.cancelled() for task in done)
+
+    loop = loops.new_event_loop()
+    tasks = loop.run_until_complete(start())
+    # They wait by now.
+    loop.run_until_complete(asyncio.sleep(0))
+    _late.append(lambda: loop.run_until_complete(cancel()))
+
+
+@situation(needs=["attach"])
+def attaching_in_a_daemon_thread(rust, loops):
+    """A coroutine of a daemon thread's loop calls Rust, which attaches, when the interpreter ends."""
+
+    async def main():
+        await rust.after(0.001)
+        while True:
+            rust.attach()
+            started.set()
+            await asyncio.sleep(0)
+
+    started = threading.Event()
+    threading.Thread(target=lambda: loops.run(main()), daemon=True).start()
+    started.wait()
+
+
 if __name__ == "__main__":
     main()

@@ -417,6 +417,46 @@ def given_runtime(rust, loops):
     loops.run(main())
 
 
+@situation(needs=["forks"])
+def in_a_poll(rust, loops):
+    """A worker that polls a future forks: the child has what the runtime keeps for its threads, and no runtime."""
+
+    def family():
+        return fork_in_thread(lambda: use(rust, loops))
+
+    async def main():
+        join(await rust.forks(family))
+        await rust.after(0.001)
+
+    loops.run(main())
+
+
+@situation(needs=["wait", "local_after"])
+def in_place(rust, loops):
+    """What is polled on the child's own thread: on a runtime that is left behind, an error, but no hang."""
+
+    async def local():
+        await rust.local_after(0.001)
+
+    def use_in_place():
+        if survives_fork():
+            rust.wait(0.001)
+            loops.run(local())
+        else:
+            raises("fork", lambda: rust.wait(0.001))
+            raises("fork", lambda: loops.run(local()))
+
+    rust.wait(0.001)
+    join(fork(use_in_place))
+    loops.run(local())
+    join(fork(use_in_place))
+
+
+def survives_fork():
+    """Whether the runtime of the module under test can be used in a forked child."""
+    return os.environ.get("BRIDGE_RUNTIME", "tokio") == "tokio"
+
+
 @situation
 def preloaded(rust, loops):
     """A server that forks its workers before it has run a loop, each of which serves many."""

@@ -37,7 +37,7 @@ impl Runtime for AsyncStd {
     {
         // async-std starts its threads once in a process's life, and a forked child cannot start them again.
         // There, to drop the future is to tell its awaiter so.
-        if *STARTED_HERE.get() {
+        if !self.is_left_behind() {
             // A task whose handle is dropped runs on.
             task::spawn(future);
         }
@@ -45,6 +45,10 @@ impl Runtime for AsyncStd {
 
     fn is_in_task(&self) -> bool {
         task::try_current().is_some()
+    }
+
+    fn is_left_behind(&self) -> bool {
+        !*STARTED_HERE.get()
     }
 
     // The default `enter` does: timers and sockets register with a reactor that has a thread of its own and serves the

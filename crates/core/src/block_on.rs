@@ -33,7 +33,10 @@ where
         return Err(error::would_block_the_event_loop());
     }
     if lifecycle::is_inside() || runtime.is_in_task() {
-        return Err(error::would_block_the_runtime());
+        return Err(error::would_block_the_runtime("block_on"));
+    }
+    if runtime.is_left_behind() {
+        return Err(error::forked("the Rust runtime"));
     }
     lifecycle::install(py)?;
     drop(lifecycle::admit(py)?);
@@ -56,8 +59,11 @@ fn drive<T>(future: impl Future<Output = PyResult<T>>, signals: bool) -> PyResul
     let mut cx = Context::from_waker(&waker);
     let mut look = Instant::now() + SIGNAL_INTERVAL;
     let result = loop {
-        if let Poll::Ready(result) = poll(future.as_mut(), &mut cx) {
-            break result;
+        match panic::catch(|| poll(future.as_mut(), &mut cx)) {
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(result)) => break result,
+            // The future is dropped when this is over, and may panic once more.
+            Err(panic) => break Err(error::panicked(panic)),
         }
         if let Err(interrupt) = bell.wait(signals.then_some(&mut look)) {
             break Err(interrupt);

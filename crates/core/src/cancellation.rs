@@ -5,7 +5,7 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::MutexGuard,
+    sync::{Arc, MutexGuard},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -58,7 +58,7 @@ pub struct Cancelled {
 
 /// What the task and its `Cancelled`s share; nothing until somebody asks.
 #[derive(Default)]
-pub(crate) struct Cancellation(OnceBox<Lock<State>>);
+pub(crate) struct Cancellation(OnceBox<Arc<Lock<State>>>);
 
 #[derive(Default)]
 struct State {
@@ -72,6 +72,13 @@ struct Waiter {
 }
 
 impl Cancellation {
+    /// The same, in another place.
+    pub(crate) fn shared(&self) -> Self {
+        let shared = OnceBox::new();
+        let _ = shared.set(Box::new(Arc::clone(self.get())));
+        Self(shared)
+    }
+
     /// Tells those who asked that Python has cancelled the task, and gives the longest time that they want.
     ///
     /// `None` when nobody asked, or everybody has been told before.
@@ -89,8 +96,12 @@ impl Cancellation {
         Some(grace)
     }
 
+    fn get(&self) -> &Arc<Lock<State>> {
+        self.0.get_or_init(Box::default)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.get_or_init(Box::default).lock()
+        self.get().lock()
     }
 }
 

@@ -30,6 +30,7 @@ pyo3::create_exception!(
 /// Makes the types that PyO3 would make when they are first used.
 pub(crate) fn make_types(py: Python<'_>) {
     py.get_type::<RustPanic>();
+    py.get_type::<ChannelClosed>();
 }
 
 /// Whether it is one of the exceptions that asyncio lets through, whoever has raised them.
@@ -140,11 +141,11 @@ pub(crate) fn interpreter_ending() -> PyErr {
 }
 
 /// A thread that a Rust runtime needs was to wait for a future.
-pub(crate) fn would_block_the_runtime() -> PyErr {
-    PyRuntimeError::new_err(
-        "block_on was called by a task of the Rust runtime, whose thread it would block: \
-         await the future there instead",
-    )
+pub(crate) fn would_block_the_runtime(function: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "{function} was called by a task of the Rust runtime, whose thread it would block: \
+         await the future there instead, or call it in another thread"
+    ))
 }
 
 /// A thread that an event loop needs was to wait for a future.

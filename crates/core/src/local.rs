@@ -140,6 +140,9 @@ where
             let Some(event_loop) = event_loop else {
                 return Err(error::no_running_event_loop(&format!("the Rust future '{}'", self.path().name())));
             };
+            if self.letter.runtime.is_left_behind() {
+                return Err(error::forked("the Rust runtime"));
+            }
             let _ = self.letter.event_loop.set(event_loop);
             self.step(py, locals)
         });

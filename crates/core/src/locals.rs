@@ -80,10 +80,12 @@ impl TaskLocals {
         Ok(Self::with(EventLoop::of(event_loop)?, context))
     }
 
-    /// The same event loop, with another `contextvars.Context`.
+    /// The same event loop and the same task, with another `contextvars.Context`.
     #[must_use]
     pub fn with_context(&self, context: Bound<'_, PyAny>) -> Self {
-        Self::with(Arc::clone(&self.0.event_loop), context)
+        let Inner { event_loop, cancellation, .. } = &*self.0;
+        let (event_loop, cancellation) = (Arc::clone(event_loop), cancellation.shared());
+        Self(Arc::new(Inner { event_loop, context: context.unbind(), cancellation }))
     }
 
     /// The Python event loop.
@@ -141,7 +143,11 @@ impl TaskLocals {
     /// What `f` returns as `Err`.
     pub fn attach<T>(&self, f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
         let _pass = lifecycle::enter_or_park();
-        Python::attach(|py| context::within(&self.copy_context(py)?, || f(py))?)
+        Python::attach(|py| self.within(py, f))
+    }
+
+    fn within<'py, T>(&self, py: Python<'py>, f: impl FnOnce(Python<'py>) -> PyResult<T>) -> PyResult<T> {
+        context::within(&self.copy_context(py)?, || f(py))?
     }
 
     /// A copy of the context. The context itself is entered by nobody, so that its users do not exclude each other.
@@ -193,17 +199,8 @@ pub(crate) fn inherited() -> Option<TaskLocals> {
     TaskLocals::of_task().ok().flatten().or_else(of_attached_loop)
 }
 
-#[cfg(not(Py_LIMITED_API))]
 fn of_attached_loop() -> Option<TaskLocals> {
-    // SAFETY: both may be called by any thread, at any time.
-    let attached = unsafe { pyo3::ffi::Py_IsInitialized() != 0 && pyo3::ffi::PyGILState_Check() != 0 };
-    if attached { Python::attach(|py| TaskLocals::running(py).ok().flatten()) } else { None }
-}
-
-/// The stable ABI cannot say whether a thread is attached.
-#[cfg(Py_LIMITED_API)]
-fn of_attached_loop() -> Option<TaskLocals> {
-    None
+    if lifecycle::is_attached() { Python::attach(|py| TaskLocals::running(py).ok().flatten()) } else { None }
 }
 
 /// Gives a future task locals, wherever it is polled.
@@ -260,7 +257,10 @@ impl<F: Future> Future for Scope<F> {
 pub fn attach<T>(f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
     match TaskLocals::of_task()? {
         Some(locals) => locals.attach(f),
-        None => Python::attach(|py| TaskLocals::current(py)?.attach(f)),
+        None => Python::attach(|py| {
+            let _pass = lifecycle::shelter(py);
+            TaskLocals::current(py)?.within(py, f)
+        }),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    mem,
     panic::{self, AssertUnwindSafe},
     sync::Once,
     thread,
@@ -12,27 +13,31 @@ use std::{
 pub(crate) struct Panic(Box<Caught>);
 
 struct Caught {
-    payload: Box<dyn Any + Send>,
+    message: String,
     /// Where it was; not known when somebody has replaced the panic hook.
     location: Option<String>,
 }
 
 impl Panic {
     #[cold]
-    fn new(payload: Box<dyn Any + Send>) -> Self {
-        Self(Box::new(Caught { payload, location: LOCATION.take() }))
+    fn new(payload: Box<dyn Any + Send>, location: Option<String>) -> Self {
+        let message = match payload.downcast::<String>() {
+            Ok(message) => *message,
+            Err(payload) => match payload.downcast::<&str>() {
+                Ok(message) => (*message).to_owned(),
+                Err(payload) => {
+                    // Its drop is the user's code again, which may panic.
+                    mem::forget(payload);
+                    "a panic with a payload that is not a string".to_owned()
+                }
+            },
+        };
+        Self(Box::new(Caught { message, location }))
     }
 
     /// What the panic said, and where.
     pub(crate) fn message(self) -> String {
-        let Caught { payload, location } = *self.0;
-        let message = match payload.downcast::<String>() {
-            Ok(message) => *message,
-            Err(payload) => match payload.downcast_ref::<&str>() {
-                Some(message) => (*message).to_owned(),
-                None => "a panic with a payload that is not a string".to_owned(),
-            },
-        };
+        let Caught { message, location } = *self.0;
         match location {
             Some(location) => format!("{message}, at {location}"),
             None => message,
@@ -43,6 +48,8 @@ impl Panic {
 thread_local! {
     /// How many [`catch`]es are on the stack.
     static CATCHING: Cell<usize> = const { Cell::new(0) };
+    /// How many panics there were under them.
+    static PANICS: Cell<usize> = const { Cell::new(0) };
     /// Where the last panic under one of them was.
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
@@ -51,14 +58,21 @@ thread_local! {
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     listen();
     CATCHING.set(CATCHING.get() + 1);
+    let panics = PANICS.get();
     // Whoever is left in an odd state by a panic is dropped: a future that panicked is not polled again.
     let result = panic::catch_unwind(AssertUnwindSafe(f));
     CATCHING.set(CATCHING.get() - 1);
-    result.map_err(Panic::new)
+    result.map_err(|payload| {
+        // A panic that is passed on, from a task that was joined, say, was elsewhere.
+        let location = if PANICS.get() == panics { None } else { LOCATION.take() };
+        Panic::new(payload, location)
+    })
 }
 
 /// Puts a panic hook before the present one, once: only a hook is told where a panic is.
-fn listen() {
+///
+/// A fork while another thread is at it would have the child wait for that thread.
+pub(crate) fn listen() {
     static LISTENING: Once = Once::new();
 
     // A hook cannot be set by a thread that panics; the next call will.
@@ -69,6 +83,7 @@ fn listen() {
         let next = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             if CATCHING.try_with(Cell::get).is_ok_and(|catching| catching > 0) {
+                let _ = PANICS.try_with(|panics| panics.set(panics.get().wrapping_add(1)));
                 let location = info.location().map(ToString::to_string);
                 let _ = LOCATION.try_with(|place| place.replace(location));
             }

@@ -9,7 +9,12 @@ use std::{
 
 use pyo3::prelude::*;
 
-use crate::{Runtime, RuntimeExt, once::intern, signals::Wakeup, task::Path};
+use crate::{
+    Runtime, RuntimeExt, TaskLocals, error, event_loop, lifecycle,
+    once::intern,
+    signals::{Reader, Wakeup},
+    task::Path,
+};
 
 /// Which event loop a run makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +43,7 @@ where
     T: Send + 'static,
 {
     let run = kind.module(py)?.getattr(intern!(py, "run"))?;
-    complete(py, runtime, future, |coroutine, _| run.call1((coroutine,)))
+    complete(py, runtime, "run", future, |coroutine, _| run.call1((coroutine,)))
 }
 
 pub(crate) fn run_until_complete<R, F, T>(event_loop: &Bound<'_, PyAny>, runtime: &R, future: F) -> PyResult<T>
@@ -48,10 +53,9 @@ where
     T: Send + 'static,
 {
     let py = event_loop.py();
-    complete(py, runtime, future, |coroutine, wakeup| {
+    complete(py, runtime, "run_until_complete", future, |coroutine, wakeup| {
         let result = event_loop.call_method1(intern!(py, "run_until_complete"), (coroutine,));
-        wakeup.map_or(Ok(()), |wakeup| wakeup.remove_from(event_loop))?;
-        result
+        ended(result, wakeup, event_loop)
     })
 }
 
@@ -63,14 +67,31 @@ where
 ///
 /// What the loop's own `run_forever` raises, `KeyboardInterrupt` included.
 pub fn run_forever(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
-    event_loop.call_method0(intern!(event_loop.py(), "run_forever"))?;
-    Ok(())
+    let py = event_loop.py();
+    let wakeup = Wakeup::set(py)?;
+    if let Some(wakeup) = &wakeup {
+        wakeup.reader().add(event_loop)?;
+    }
+    let result = event_loop.call_method0(intern!(py, "run_forever"));
+    ended(result, wakeup.as_ref(), event_loop).map(drop)
+}
+
+/// The result of a run, when the loop reads signals no more.
+fn ended<'py>(
+    result: PyResult<Bound<'py, PyAny>>,
+    wakeup: Option<&Wakeup<'py>>,
+    event_loop: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let removed = wakeup.map_or(Ok(()), |wakeup| wakeup.remove_from(event_loop));
+    // The run's own error is the first.
+    result.and_then(|value| removed.map(|()| value))
 }
 
 /// Gives `drive` a coroutine for `future`, and returns the output, which never becomes a Python object.
 fn complete<'py, R, F, T>(
     py: Python<'py>,
     runtime: &R,
+    what: &str,
     future: F,
     drive: impl FnOnce(Bound<'py, PyAny>, Option<&Wakeup<'py>>) -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<T>
@@ -79,6 +100,10 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: Send + 'static,
 {
+    // A loop that is run re-entrantly, on its own thread, is Python's business.
+    if runtime.is_in_task() || lifecycle::is_inside() && !event_loop::is_running(py)? {
+        return Err(error::would_block_the_runtime(what));
+    }
     let output = Arc::new(Mutex::new(None));
     let sink = Arc::clone(&output);
     let wakeup = Wakeup::set(py)?;
@@ -90,7 +115,8 @@ where
             if !mem::take(&mut first) {
                 return Poll::Ready(Ok(()));
             }
-            match reader.take().map_or(Ok(()), |reader| Python::attach(|py| reader.add(py))) {
+            let add = |reader: Reader| Python::attach(|py| reader.add(&TaskLocals::current(py)?.event_loop(py)?));
+            match reader.take().map_or(Ok(()), add) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),
             }

@@ -90,6 +90,14 @@ pub trait Runtime: Clone + Send + Sync + 'static {
     fn is_in_task(&self) -> bool {
         false
     }
+
+    /// Whether this is a child process that was forked, without the threads that this runtime has in the parent.
+    ///
+    /// There, what would be polled on the calling thread raises `RuntimeError` instead: its timers might wait for ever.
+    /// The default says no, which is right for a runtime that needs no threads but that which polls.
+    fn is_left_behind(&self) -> bool {
+        false
+    }
 }
 
 /// The bridge, as methods on any [`Runtime`].
@@ -287,7 +295,8 @@ pub trait RuntimeExt: Runtime {
     ///
     /// # Errors
     ///
-    /// What the future returns as `Err`, and `RuntimeError` when an event loop runs in this thread already.
+    /// What the future returns as `Err`, and `RuntimeError` when an event loop runs in this thread already, or when the
+    /// thread runs a task of the Rust runtime, which would be blocked.
     fn run<F, T>(&self, py: Python<'_>, future: F) -> PyResult<T>
     where
         F: Future<Output = PyResult<T>> + Send + 'static,
@@ -306,7 +315,8 @@ pub trait RuntimeExt: Runtime {
     ///
     /// What the future returns as `Err`, and [`RustPanic`](crate::RustPanic) when it panics.
     /// `RuntimeError` when it would block what the future may need: in a thread whose event loop runs, and in a task of
-    /// the Rust runtime. `RuntimeError` in exit functions that run after the bridge has been stopped.
+    /// the Rust runtime, as far as that [can tell](Runtime::is_in_task). `RuntimeError` in exit functions that run after
+    /// the bridge has been stopped, and in a forked process that has none of the runtime's threads.
     ///
     /// # Cancellation
     ///
@@ -326,7 +336,8 @@ pub trait RuntimeExt: Runtime {
     ///
     /// # Errors
     ///
-    /// What the future returns as `Err`, and what the loop's own `run_until_complete` raises.
+    /// What the future returns as `Err`, and what the loop's own `run_until_complete` raises. `RuntimeError` when the
+    /// thread runs a task of the Rust runtime, which would be blocked.
     fn run_until_complete<F, T>(&self, event_loop: &Bound<'_, PyAny>, future: F) -> PyResult<T>
     where
         F: Future<Output = PyResult<T>> + Send + 'static,
@@ -340,6 +351,8 @@ pub trait RuntimeExt: Runtime {
     /// The locals are those of the Rust task that calls, if there are any, else those of the event loop that runs in
     /// this thread, when the thread is attached to Python.
     /// It never attaches, and having no locals is not an error.
+    ///
+    /// The future is polled and dropped as long as the interpreter is not ending. A panic ends it, and nothing else.
     fn spawn_inheriting<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -81,9 +81,9 @@ impl Drop for Wakeup<'_> {
 
 #[cfg(unix)]
 impl Reader {
-    /// Has the event loop of the calling Rust task read, on its own thread.
-    pub(crate) fn add(&self, py: Python<'_>) -> PyResult<()> {
-        let event_loop = crate::TaskLocals::current(py)?.event_loop(py)?;
+    /// Has the event loop read, on its own thread.
+    pub(crate) fn add(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = event_loop.py();
         let add = AddReader { event_loop: event_loop.clone().unbind(), socket: self.0.clone_ref(py) };
         event_loop.call_method1("call_soon_threadsafe", (Bound::new(py, add)?,))?;
         Ok(())
@@ -102,6 +102,10 @@ struct AddReader {
 #[pymethods]
 impl AddReader {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        if self.socket.call_method0(py, "fileno")?.extract::<i32>(py)? == NONE {
+            // The run was over before its loop came to this.
+            return Ok(());
+        }
         let receive = self.socket.getattr(py, "recv")?;
         if_implemented(py, self.event_loop.call_method1(py, "add_reader", (&self.socket, receive, 4096)))
     }
@@ -149,7 +153,7 @@ impl<'py> Wakeup<'py> {
 
 #[cfg(not(unix))]
 impl Reader {
-    pub(crate) fn add(&self, _: Python<'_>) -> PyResult<()> {
+    pub(crate) fn add(&self, _: &Bound<'_, PyAny>) -> PyResult<()> {
         Ok(())
     }
 }

@@ -428,8 +428,9 @@ where
     }
 
     fn refuse(envelope: Arc<Envelope<Self>>, _: Option<Python<'_>>) {
-        // The loop let go of the waiter when it was closed. The output is dropped here.
-        drop(envelope);
+        // The loop let go of the waiter when it was closed. The output is dropped here, which is the user's code: a
+        // panic has nobody to go to.
+        let _ = panic::catch(|| drop(envelope));
     }
 }
 

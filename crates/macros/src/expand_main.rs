@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::Visibility;
+use syn::{Attribute, Visibility};
 
 use crate::{
     adapter::Adapter,
@@ -33,13 +33,18 @@ fn main(mut function: Function, args: &Args) -> TokenStream {
         EventLoop::Asyncio => quote!(Policy),
         EventLoop::Uvloop => quote!(Uvloop),
     };
-    // The attributes stay with the function that has the body: lints and other attribute macros belong there.
+    // The attributes stay with the function that has the body: lints and other attribute macros belong there. What
+    // tells others of the function goes with its name.
+    let is_told = |attr: &Attribute| ["doc", "deprecated"].iter().any(|told| attr.path().is_ident(told));
+    let (told, attrs) = std::mem::take(&mut function.attrs).into_iter().partition::<Vec<_>, _>(is_told);
+    function.attrs = attrs;
     let vis = std::mem::replace(&mut function.vis, Visibility::Inherited);
     let name = &function.sig.ident;
     let call = function.at_output(quote! {
         #crate_path::private::main(|| #runtime, #crate_path::private::LoopKind::#kind, #name)
     });
     quote! {
+        #(#told)*
         #vis fn #name() -> ::std::process::ExitCode {
             #function
             #call

@@ -44,7 +44,7 @@ enum Which {
     Own(Weak<Executor<'static>>, Process),
 }
 
-/// Whether the global executor's threads are in this process, and not in one that has forked it.
+/// Whether the threads of the global executor and of the reactor are in this process, and not in one that has forked it.
 static STARTED_HERE: PerProcess<bool> = PerProcess::new(|parents| parents.is_none());
 
 impl Runtime for Smol {
@@ -54,23 +54,32 @@ impl Runtime for Smol {
     {
         // A task is cancelled when its handle is dropped, unless it is detached.
         match &self.0 {
-            Which::Global if *STARTED_HERE.get() => smol::spawn(future).detach(),
-            Which::Own(executor, process) if process.is_current() => match executor.upgrade() {
+            // So it is in a forked child, which has neither the threads of an executor nor that of the reactor.
+            _ if self.is_left_behind() => drop(future),
+            Which::Global => smol::spawn(future).detach(),
+            Which::Own(executor, _) => match executor.upgrade() {
                 Some(executor) => executor.spawn(future).detach(),
                 // To drop it is to tell its awaiter that the runtime has shut down.
                 None => drop(future),
             },
-            // So it is in a forked child, which has neither the threads of an executor nor that of the reactor.
-            Which::Global | Which::Own(..) => drop(future),
         }
     }
 
     // The default `enter` does: timers and sockets register with a reactor that has a thread of its own and serves the
     // whole process, and look for nothing in the thread that polls them.
+
+    fn is_left_behind(&self) -> bool {
+        // The reactor is one for all.
+        let started_here = *STARTED_HERE.get();
+        match &self.0 {
+            Which::Global => !started_here,
+            Which::Own(_, process) => !process.is_current(),
+        }
+    }
 }
 
-/// The executor that the free functions use.
-static DEFAULT: OnceLock<Smol> = OnceLock::new();
+/// The executor that the free functions use. A forked child may hand over another.
+static DEFAULT: PerProcess<OnceLock<Smol>> = PerProcess::new(|_| OnceLock::new());
 
 impl Smol {
     /// An executor of the application's.
@@ -96,7 +105,7 @@ impl Smol {
     /// The process-wide default: the global executor, unless it was [replaced](Self::set_default).
     #[must_use]
     pub fn current() -> Self {
-        DEFAULT.get_or_init(Self::global).clone()
+        DEFAULT.get().get_or_init(Self::global).clone()
     }
 
     /// Makes this the default.
@@ -105,7 +114,7 @@ impl Smol {
     ///
     /// [`AlreadyInUse`] when the default was used or set before.
     pub fn set_default(self) -> Result<(), AlreadyInUse> {
-        DEFAULT.set(self).map_err(|_| AlreadyInUse(()))
+        DEFAULT.get().set(self).map_err(|_| AlreadyInUse(()))
     }
 }
 

@@ -80,7 +80,12 @@ impl AsyncStart {
         F: Future<Output: Output> + Send + 'static,
     {
         match runtime {
-            Ok(runtime) => runtime.spawn(self.drive(Box::pin(test().map(result)))),
+            Ok(runtime) => {
+                let test = self.drive(Box::pin(test().map(result)));
+                // One that is the test's own lasts as long as it.
+                let kept = runtime.clone();
+                runtime.spawn(test.map(|()| drop(kept)));
+            }
             Err(error) => {
                 let why = Python::attach(|py| python::traceback(py, &error));
                 self.tell(Event::Ended(Ending::Refused(format!("the test's runtime can't be started: {why}"))));

@@ -97,10 +97,10 @@ impl Harness {
         let running = self.begin(path, None);
         let (ending, received) = mpsc::channel();
         let starter = SyncStart { running: Arc::clone(&running), ending };
-        thread::Builder::new()
-            .name(running.path.clone())
-            .spawn(move || start(starter))
-            .map_err(|error| format!("the test's thread can't be started: {error}"))?;
+        thread::Builder::new().name(running.path.clone()).spawn(move || start(starter)).map_err(|error| {
+            self.end(&running);
+            format!("the test's thread can't be started: {error}")
+        })?;
         match receive(&received, timeout) {
             Ok(ending) => {
                 self.end(&running);
@@ -111,7 +111,10 @@ impl Harness {
                 self.expect_answer(timeout);
                 Err(out_of_time(timeout))
             }
-            Err(Silence::Dropped) => Err(DROPPED.into()),
+            Err(Silence::Dropped) => {
+                self.end(&running);
+                Err(DROPPED.into())
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! tokio, as a runtime of the bridge.
 
 use std::{
+    cell::Cell,
     fmt,
     future::Future,
     io, mem,
@@ -10,6 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
+    task::{Context, Poll, Waker},
     thread,
     time::Duration,
 };
@@ -17,9 +19,9 @@ use std::{
 use pyo3::{PyErr, PyResult, Python, exceptions::PyRuntimeError};
 use pyo3_await::{PerProcess, Process};
 use tokio::{
-    runtime::{Builder, Handle, Runtime, RuntimeFlavor},
+    runtime::{Builder, Handle, Id, Runtime, RuntimeFlavor},
     sync::oneshot,
-    task,
+    task::{self, coop},
 };
 
 /// A tokio runtime, by its handle.
@@ -83,17 +85,72 @@ impl pyo3_await::Runtime for Tokio {
     }
 
     fn is_in_task(&self) -> bool {
-        task::try_id().is_some()
+        // The future of a runtime's own `block_on` is no task; it drives a current-thread runtime.
+        let drives = || {
+            Handle::try_current().is_ok_and(|current| {
+                current.id() == self.handle.id() && current.runtime_flavor() == RuntimeFlavor::CurrentThread
+            })
+        };
+        (task::try_id().is_some() || drives()) && is_budgeted()
     }
+
+    fn is_left_behind(&self) -> bool {
+        !self.process.is_current()
+    }
+}
+
+/// Whether tokio polls a future here: what runs in `spawn_blocking` and in `block_in_place` has the id of a task too,
+/// but no budget.
+fn is_budgeted() -> bool {
+    /// More than tokio gives a task: what is asked for without a budget is granted for ever.
+    const MORE: usize = 256;
+
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut taken = Vec::new();
+    let budgeted = loop {
+        match coop::poll_proceed(&mut cx) {
+            Poll::Pending => break true,
+            Poll::Ready(_) if taken.len() == MORE => break false,
+            Poll::Ready(proceed) => taken.push(proceed),
+        }
+    };
+    // Each gives back what was there before it.
+    while taken.pop().is_some() {}
+    budgeted
+}
+
+thread_local! {
+    /// The runtime that this thread was in when it forked this process: it has come without its threads.
+    static LEFT_BEHIND: Cell<Option<Id>> = const { Cell::new(None) };
+}
+
+/// The runtime that the calling thread is in.
+fn at_hand() -> Option<Handle> {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+
+    extern "C" fn forked() {
+        LEFT_BEHIND.set(Handle::try_current().ok().map(|handle| handle.id()));
+    }
+
+    if !WATCHED.swap(true, Ordering::Relaxed) {
+        Process::after_fork(forked);
+    }
+    Handle::try_current().ok().filter(|handle| LEFT_BEHIND.get() != Some(handle.id()))
 }
 
 /// The runtime that the process uses where none is at hand.
 static DEFAULT: PerProcess<Defaults> = PerProcess::new(|parents| {
-    // A lock that is held now, for a moment, stays so: its thread is not in this process.
-    let parents = parents.and_then(|parents| match parents.now.try_lock() {
-        Ok(now) => Some(now),
-        Err(TryLockError::Poisoned(now)) => Some(now.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
+    // A lock that is held for longer stays so: its thread is not in this process. For a moment it is held by another
+    // thread that comes here.
+    let parents = parents.and_then(|parents| {
+        (0..100).find_map(|_| match parents.now.try_lock() {
+            Ok(now) => Some(now),
+            Err(TryLockError::Poisoned(now)) => Some(now.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                thread::yield_now();
+                None
+            }
+        })
     });
     let now = match parents.as_deref() {
         Some(Default::Given(_) | Default::LeftBehind) => Default::LeftBehind,
@@ -136,13 +193,23 @@ enum Default {
 }
 
 /// The threads of a runtime, which run until they are told to stop.
-enum Threads {
+#[derive(Debug)]
+pub(crate) enum Threads {
     Many(Runtime),
     /// It is told how long it may wait for those that block, and says when it has ended.
     One(oneshot::Sender<Duration>, mpsc::Receiver<()>),
 }
 
 impl Threads {
+    /// Tells them to stop, and waits for nothing.
+    #[cfg(feature = "macros")]
+    pub(crate) fn stop_in_background(self) {
+        match self {
+            Self::Many(runtime) => runtime.shutdown_background(),
+            Self::One(stop, _) => drop(stop.send(Duration::ZERO)),
+        }
+    }
+
     fn stop(self, timeout: Duration) {
         match self {
             Self::Many(runtime) => runtime.shutdown_timeout(timeout),
@@ -182,7 +249,7 @@ impl Tokio {
         Ok(tokio)
     }
 
-    fn build(builder: &mut Builder) -> io::Result<(Self, Threads)> {
+    pub(crate) fn build(builder: &mut Builder) -> io::Result<(Self, Threads)> {
         let runtime = builder.build()?;
         let tokio = Self::new(runtime.handle().clone());
         if runtime.handle().runtime_flavor() != RuntimeFlavor::CurrentThread {
@@ -211,10 +278,7 @@ impl Tokio {
     /// `RuntimeError` when the default can't be started; and in a forked process whose parent had
     /// [replaced](Self::set_default) it, until the child does so too.
     pub fn current() -> PyResult<Self> {
-        match Handle::try_current() {
-            Ok(handle) => Ok(Self::new(handle)),
-            Err(_) => Self::default_runtime(),
-        }
+        at_hand().map_or_else(Self::default_runtime, |handle| Ok(Self::new(handle)))
     }
 
     /// Has the default runtime built by `builder`, when it is used first.

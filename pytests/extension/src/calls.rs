@@ -3,23 +3,28 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    task::Poll,
+    sync::Mutex,
+    task::{Context, Poll, Waker},
     thread,
 };
 
+use futures_lite::Stream as _;
 use pyo3::{prelude::*, types::PyTuple};
-use pyo3_await_tokio::{TaskLocals, into_future, scope, spawn};
+use pyo3_await_tokio::{PythonFuture, PythonStream, TaskLocals, block_on, into_future, into_stream, scope, spawn};
 use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{gate::Gate, run};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Call>()?;
+    module.add_class::<Stream>()?;
     module.add_function(wrap_pyfunction!(call, module)?)?;
     module.add_function(wrap_pyfunction!(call_in_scope, module)?)?;
     module.add_function(wrap_pyfunction!(call_and_poll_busily, module)?)?;
     module.add_function(wrap_pyfunction!(call_in_spawned, module)?)?;
     module.add_function(wrap_pyfunction!(call_on_thread, module)?)?;
     module.add_function(wrap_pyfunction!(call_with_locals, module)?)?;
+    module.add_function(wrap_pyfunction!(call_from_afar, module)?)?;
     module.add_function(wrap_pyfunction!(call_without_locals, module)?)?;
     module.add_function(wrap_pyfunction!(spawn_from_python, module)?)?;
     module.add_function(wrap_pyfunction!(current_locals, module)?)?;
@@ -105,6 +110,13 @@ fn call_with_locals<'py>(
     run(py, way, future)
 }
 
+/// Awaits Python on an event loop that runs in another thread, and blocks this one until that has ended.
+#[pyfunction]
+fn call_from_afar(awaitable: Bound<'_, PyAny>, event_loop: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+    let future = TaskLocals::new(event_loop)?.into_future(awaitable)?;
+    block_on(event_loop.py(), future)
+}
+
 /// Awaits Python from where there is neither a loop nor a scope.
 #[pyfunction]
 fn call_without_locals(py: Python<'_>, awaitable: Py<PyAny>) -> PyResult<()> {
@@ -170,6 +182,60 @@ fn leave<'py>(
         drop(guard);
         Ok(())
     })
+}
+
+/// A Rust future that awaits Python, in Python's hands.
+#[pyclass(frozen, module = "bridge")]
+pub(crate) struct Call(Mutex<Option<PythonFuture>>);
+
+#[pymethods]
+impl Call {
+    #[new]
+    fn new(awaitable: Bound<'_, PyAny>) -> PyResult<Self> {
+        into_future(awaitable).map(|future| Self(Mutex::new(Some(future))))
+    }
+
+    /// The result, once it is there.
+    fn poll(&self) -> PyResult<Option<Py<PyAny>>> {
+        let mut future = self.0.lock().expect("nobody panics");
+        match Pin::new(future.as_mut().expect("it is there")).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => result.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    fn drop(&self) {
+        let future = self.0.lock().expect("nobody panics").take();
+        drop(future);
+    }
+
+    fn detach(&self) {
+        let future = self.0.lock().expect("nobody panics").take();
+        future.expect("it is there").detach();
+    }
+}
+
+/// A Rust stream of what Python yields, in Python's hands.
+#[pyclass(frozen, module = "bridge")]
+pub(crate) struct Stream(Mutex<Option<PythonStream>>);
+
+#[pymethods]
+impl Stream {
+    #[new]
+    fn new(iterable: Bound<'_, PyAny>) -> PyResult<Self> {
+        into_stream(iterable).map(|stream| Self(Mutex::new(Some(stream))))
+    }
+
+    fn poll(&self) {
+        let mut stream = self.0.lock().expect("nobody panics");
+        let stream = Pin::new(stream.as_mut().expect("it is there"));
+        assert!(stream.poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+
+    fn drop(&self) {
+        let stream = self.0.lock().expect("nobody panics").take();
+        drop(stream);
+    }
 }
 
 /// Turns an awaitable into a Rust future, and drops that without polling it.

@@ -20,6 +20,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(fail, module)?)?;
     module.add_function(wrap_pyfunction!(panic, module)?)?;
     module.add_function(wrap_pyfunction!(panic_when_dropped, module)?)?;
+    module.add_function(wrap_pyfunction!(end_with_bomb, module)?)?;
     module.add_function(wrap_pyfunction!(unconvertible, module)?)?;
     module.add_function(wrap_pyfunction!(of_a_trait, module)?)?;
     module.add_function(wrap_pyfunction!(called_while_polled, module)?)?;
@@ -66,6 +67,7 @@ fn panic<'py>(py: Python<'py>, way: &str, kind: String, later: bool) -> PyResult
         match &*kind {
             "str" => panic!("a message"),
             "string" => panic!("a {}", "message"),
+            "bomb" => std::panic::panic_any(Bomb),
             _ => std::panic::panic_any(42),
         }
         #[allow(unreachable_code, reason = "it says what the future's type is")]
@@ -90,6 +92,28 @@ fn panic_when_dropped<'py>(py: Python<'py>, way: &str, gate: &Gate) -> PyResult<
         opened.await;
         std::mem::forget(bomb);
         Ok(())
+    })
+}
+
+/// A value that panics when it is dropped.
+impl<'py> IntoPyObject<'py> for Bomb {
+    type Target = PyInt;
+    type Output = Bound<'py, PyInt>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        std::mem::forget(self);
+        Ok(0_i32.into_pyobject(py)?)
+    }
+}
+
+/// Ends with a value whose drop panics, when the gate opens.
+#[pyfunction]
+fn end_with_bomb<'py>(py: Python<'py>, way: &str, gate: &Gate) -> PyResult<Bound<'py, PyAny>> {
+    let opened = gate.opened();
+    run(py, way, async move {
+        opened.await;
+        Ok(Bomb)
     })
 }
 

@@ -74,6 +74,9 @@ where
 /// What the control has no counterpart of.
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(wait, module)?)?;
+    module.add_function(wrap_pyfunction!(attach, module)?)?;
+    module.add_function(wrap_pyfunction!(local_after, module)?)?;
+    module.add_function(wrap_pyfunction!(forks, module)?)?;
     module.add_function(wrap_pyfunction!(ticks, module)?)
 }
 
@@ -84,6 +87,36 @@ fn wait(py: Python<'_>, seconds: f64) -> PyResult<()> {
     block_on(py, async move {
         sleep(time).await;
         Ok(())
+    })
+}
+
+/// Attaches in the context of the caller.
+#[pyfunction]
+fn attach() -> PyResult<()> {
+    pyo3_await_tokio::attach(|_| Ok(()))
+}
+
+/// Ends after a time, on the thread of the event loop.
+#[pyfunction]
+fn local_after(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
+    let time = duration(seconds)?;
+    let future = async move {
+        sleep(time).await;
+        Ok(())
+    };
+    match choice()? {
+        Choice::Tokio => pyo3_await_tokio::into_local_coroutine(py, future),
+        Choice::AsyncStd => pyo3_await_async_std::into_local_coroutine(py, future),
+        Choice::Smol => pyo3_await_smol::into_local_coroutine(py, future),
+    }
+}
+
+/// Calls a function that forks, in a poll on a worker; gives what it returns.
+#[pyfunction]
+fn forks(py: Python<'_>, function: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+    start(py, async move {
+        futures_lite::future::yield_now().await;
+        Python::attach(|py| function.call0(py))
     })
 }
 

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pyo3::prelude::*;
+use pyo3::{
+    gc::{PyTraverseError, PyVisit},
+    prelude::*,
+};
 
 use super::{AsyncioFuture, Settlement};
 use crate::{
@@ -11,6 +14,7 @@ use crate::{
     event_loop::Resume,
     lifecycle,
     once::intern,
+    task::Cancel,
 };
 
 impl AsyncioFuture {
@@ -29,27 +33,31 @@ impl AsyncioFuture {
             (state.task().map(Arc::clone), old)
         };
         let Some(task) = task else { return Ok(true) };
-        if !this.get().process.is_current() {
-            // It fails on a closed loop, where nobody waits.
-            let _ = Self::cancel_left_behind(this);
-            return Ok(true);
+        let requested = if this.get().process.is_current() {
+            Self::request_end(this, task)
+        } else {
+            Self::cancel_left_behind(this)
+        };
+        match requested {
+            Err(error) if error::ends_the_process(this.py(), &error) => Err(error),
+            // On a closed loop nothing can be scheduled any more, and nobody waits.
+            Ok(()) | Err(_) => Ok(true),
         }
-        if task.let_go() {
-            // It fails on a closed loop, where nobody waits.
-            let _ = Self::settle(this, Settlement::Cancelled, Resume::Soon);
-            return Ok(true);
+    }
+
+    /// Has the Rust future end, or the wait for it if there is nothing to wait for.
+    fn request_end(this: &Bound<'_, Object<Self>>, task: Arc<dyn Cancel>) -> PyResult<()> {
+        // When the interpreter is ending, nothing is polled any more that could end by it.
+        let admitted = lifecycle::admit(this.py());
+        if admitted.is_err() || task.let_go() {
+            return Self::settle(this, Settlement::Cancelled, Resume::Soon);
         }
-        let (stage, time) = match task.tell() {
-            Some(grace) => (Stage::CleanUp, grace),
+        match task.tell() {
+            Some(grace) => Deadline::set(this, Stage::CleanUp, grace),
             None => {
                 task.cancel();
-                (Stage::Drop, CANCELLATION_BOUND)
+                Deadline::set(this, Stage::Drop, CANCELLATION_BOUND)
             }
-        };
-        // On a closed loop there are no timers, and nobody waits; nor at the end of the interpreter.
-        match Deadline::set(this, stage, time) {
-            Err(error) if error::ends_the_process(this.py(), &error) => Err(error),
-            Ok(()) | Err(_) => Ok(true),
         }
     }
 
@@ -88,7 +96,6 @@ enum Stage {
 impl Deadline {
     fn set(future: &Bound<'_, Object<AsyncioFuture>>, stage: Stage, time: Duration) -> PyResult<()> {
         let py = future.py();
-        let _pass = lifecycle::admit(py)?;
         let deadline = Bound::new(py, Self { future: future.clone().unbind(), stage })?;
         let event_loop = future.get().event_loop.bind(py);
         let timer = event_loop.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), deadline))?;
@@ -103,8 +110,11 @@ impl Deadline {
 #[pymethods]
 impl Deadline {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
-        let Ok(_pass) = lifecycle::admit(py) else { return Ok(()) };
         let future = self.future.bind(py);
+        let Ok(_pass) = lifecycle::admit(py) else {
+            // The interpreter is ending: the Rust future is not polled any more.
+            return AsyncioFuture::settle(future, Settlement::Cancelled, Resume::Soon);
+        };
         if !future.get().process.is_current() {
             return AsyncioFuture::cancel_left_behind(future);
         }
@@ -116,5 +126,10 @@ impl Deadline {
             }
             _ => AsyncioFuture::settle(future, Settlement::Cancelled, Resume::Soon),
         }
+    }
+
+    /// The future has its timer, and the timer this.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.future)
     }
 }

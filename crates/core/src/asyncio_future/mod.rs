@@ -214,11 +214,10 @@ impl AsyncioFuture {
                 None => call_soon(future.event_loop.bind(py), function, this.as_any(), context),
             };
             // An exception (Ctrl-C may come anywhere in Python's code) keeps none of the others from being called.
-            let called = call();
-            result = result.and(called);
+            result = first_error(py, result, call());
         }
         let timer = timer.map_or(Ok(()), |timer| timer.call_method0(py, intern!(py, "cancel")).map(drop));
-        result.and(timer)
+        first_error(py, result, timer)
     }
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
@@ -391,6 +390,14 @@ impl Class for AsyncioFuture {
         if let Err(error) = Self::report_unretrieved(this) {
             error.write_unraisable(this.py(), Some(this.as_any()));
         }
+    }
+}
+
+/// The first error, unless the other one ends the process.
+fn first_error(py: Python<'_>, first: PyResult<()>, second: PyResult<()>) -> PyResult<()> {
+    match (first, second) {
+        (Err(_), Err(fatal)) if error::ends_the_process(py, &fatal) => Err(fatal),
+        (first, second) => first.and(second),
     }
 }
 

@@ -7,17 +7,21 @@ use std::sync::{Arc, mpsc::Sender};
 
 #[cfg(Py_LIMITED_API)]
 use pyo3::types::PyDict;
+#[cfg(not(Py_LIMITED_API))]
+use pyo3::types::PyTuple;
 use pyo3::{
-    exceptions::{PyNotImplementedError, PyRuntimeError},
+    exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError},
+    ffi,
     prelude::*,
     types::PyWeakrefReference,
 };
-#[cfg(not(Py_LIMITED_API))]
-use pyo3::{ffi, types::PyTuple};
 
-use super::{Drain, EventLoop, Resume, attribute, helper};
+use super::{Drain, EventLoop, Guard, Resume, attribute, helper, running};
 
-use crate::once::{PyOnce, intern};
+use crate::{
+    error,
+    once::{PyOnce, intern},
+};
 
 /// Whether the loop's tasks may be resumed by the caller, who was called by the loop.
 pub(super) fn resume(event_loop: &Bound<'_, PyAny>) -> PyResult<Resume> {
@@ -59,46 +63,106 @@ pub(crate) fn call_soon(
     }
 }
 
-/// Makes the handle of a loop that has none, and has the loop watch it.
+/// Makes the handle of a loop that has none.
 pub(super) fn adopt(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<EventLoop>> {
     let py = event_loop.py();
     if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
-        return Err(crate::error::event_loop_closed());
+        return Err(error::event_loop_closed());
     }
+    let elsewhere = runs_in_another_thread(event_loop)?;
     #[cfg(unix)]
-    {
-        let descriptor = descriptor::Descriptor::new()?;
-        let number = descriptor.number();
-        let handle = EventLoop::new(event_loop, Waker::Descriptor(descriptor))?;
-        match entrust(event_loop, "add_reader", number.into_pyobject(py)?.as_any(), &handle) {
-            Ok(()) => {
-                leave_context(event_loop, number);
-                return Ok(handle);
-            }
+    if !elsewhere || watches_descriptors(event_loop)? {
+        let waker = Waker::Descriptor(descriptor::Descriptor::new()?);
+        match adopt_with(waker, event_loop, elsewhere) {
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {}
-            Err(error) => return Err(error),
+            adopted => return adopted,
         }
     }
-    /// Ten years, in seconds. The loop wakes for it no more often than it does anyway.
-    const NEVER: f64 = 10.0 * 365.25 * 86_400.0;
-    let handle = EventLoop::new(event_loop, Waker::Helper(helper::sender()?))?;
-    entrust(event_loop, "call_later", NEVER.into_pyobject(py)?.as_any(), &handle)?;
+    adopt_with(Waker::Helper(helper::sender()?), event_loop, elsewhere)
+}
+
+fn adopt_with(waker: Waker, event_loop: &Bound<'_, PyAny>, elsewhere: bool) -> PyResult<Arc<EventLoop>> {
+    let py = event_loop.py();
+    let handle = EventLoop::new(event_loop, waker)?;
+    let guard = Bound::new(py, Guard(Arc::clone(&handle)))?;
+    if elsewhere {
+        // No loop may be touched by another thread than its own. What is posted meanwhile waits.
+        event_loop.call_method1("call_soon_threadsafe", (guard.getattr("move_in")?,))?;
+    } else {
+        move_in(event_loop, &guard)?;
+    }
+    remember(event_loop, &guard)?;
     Ok(handle)
 }
 
-/// Gives the loop a drain, as the callback of a descriptor or of a timer, which the loop drops when it is closed.
-fn entrust(
-    event_loop: &Bound<'_, PyAny>,
+fn runs_in_another_thread(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = event_loop.py();
+    let runs_here = running::running_loop(py)?.is_some_and(|running| running.is(event_loop));
+    Ok(!runs_here && event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()?)
+}
+
+/// Whether the loop has an `add_reader` of its own, and not that of asyncio's abstract loop, which raises.
+#[cfg(unix)]
+fn watches_descriptors(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = event_loop.py();
+    let abstract_loop = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "AbstractEventLoop"))?;
+    let name = intern!(py, "add_reader");
+    Ok(!event_loop.get_type().getattr(name)?.is(&abstract_loop.getattr(name)?))
+}
+
+/// Has the loop own the guard, and call a drain whenever it is woken. Called on the loop's thread, if it runs.
+pub(super) fn move_in(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>) -> PyResult<()> {
+    #[cfg(unix)]
+    if let Some(number) = guard.get().fileno() {
+        // SAFETY: the thread is attached, and the guard is alive.
+        let references = || unsafe { ffi::Py_REFCNT(guard.as_ptr()) };
+        let before = references();
+        watch(event_loop, guard, number)?;
+        match leave_context(event_loop, number) {
+            Err(error) if error::ends_the_process(event_loop.py(), &error) => return Err(error),
+            // Its internals are others.
+            Ok(()) | Err(_) => {}
+        }
+        if references() > before {
+            return Ok(());
+        }
+        // The loop has kept the descriptor's number, and not the file.
+    }
+    keep(event_loop, guard)
+}
+
+/// Has the loop watch the guard as a file, which most loops keep, and call the drain when it is readable.
+#[cfg(unix)]
+fn watch(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>, number: i32) -> PyResult<()> {
+    let py = event_loop.py();
+    let drain = Bound::new(py, Drain(Arc::clone(&guard.get().0)))?;
+    without_context(event_loop, "add_reader", guard, &drain).or_else(|error| {
+        if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyValueError>(py) {
+            // It takes nothing but numbers.
+            return without_context(event_loop, "add_reader", number, &drain);
+        }
+        Err(error)
+    })
+}
+
+/// Has the loop keep the guard as the callback of a timer.
+fn keep(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>) -> PyResult<()> {
+    /// Ten years, in seconds. The loop wakes for it no more often than it does anyway.
+    const NEVER: f64 = 10.0 * 365.25 * 86_400.0;
+    without_context(event_loop, "call_later", NEVER, guard)
+}
+
+/// Calls a method that adds a callback: the loop keeps its context, and shall not keep that of whoever came first.
+fn without_context<'py>(
+    event_loop: &Bound<'py, PyAny>,
     method: &str,
-    occasion: &Bound<'_, PyAny>,
-    handle: &Arc<EventLoop>,
+    occasion: impl IntoPyObject<'py>,
+    callback: impl IntoPyObject<'py>,
 ) -> PyResult<()> {
     let py = event_loop.py();
-    let drain = Bound::new(py, Drain(Arc::clone(handle)))?;
-    // The loop keeps the context of its callbacks: it shall not keep that of whoever came first.
     let context = py.import(intern!(py, "contextvars"))?.call_method0(intern!(py, "Context"))?;
-    context.call_method1(intern!(py, "run"), (event_loop.getattr(method)?, occasion, &drain))?;
-    remember(event_loop, PyWeakrefReference::new(drain.as_any())?.as_any())
+    context.call_method1(intern!(py, "run"), (event_loop.getattr(method)?, occasion, callback))?;
+    Ok(())
 }
 
 /// Has asyncio call the drain in no context of its own.
@@ -107,20 +171,17 @@ fn entrust(
 /// could not be called again. Each delivery has a context of its own anyway.
 /// This needs asyncio's internals; where a loop has others, it is not made to be run re-entrantly.
 #[cfg(unix)]
-fn leave_context(event_loop: &Bound<'_, PyAny>, descriptor: i32) {
+fn leave_context(event_loop: &Bound<'_, PyAny>, descriptor: i32) -> PyResult<()> {
     let py = event_loop.py();
-    let leave = || -> PyResult<()> {
-        let key = event_loop.getattr(intern!(py, "_selector"))?.call_method1(intern!(py, "get_key"), (descriptor,))?;
-        let handle = key.getattr(intern!(py, "data"))?.get_item(0)?;
-        // All that asyncio asks of a context is its method `run`.
-        handle.setattr(intern!(py, "_context"), handle.getattr(intern!(py, "_callback"))?)
-    };
-    let _ = leave();
+    let key = event_loop.getattr(intern!(py, "_selector"))?.call_method1(intern!(py, "get_key"), (descriptor,))?;
+    let handle = key.getattr(intern!(py, "data"))?.get_item(0)?;
+    // All that asyncio asks of a context is its method `run`.
+    handle.setattr(intern!(py, "_context"), handle.getattr(intern!(py, "_callback"))?)
 }
 
-fn remember(event_loop: &Bound<'_, PyAny>, drain: &Bound<'_, PyAny>) -> PyResult<()> {
-    event_loop.setattr(attribute(event_loop.py()), drain).map_err(|error| {
-        let py = event_loop.py();
+fn remember(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>) -> PyResult<()> {
+    let py = event_loop.py();
+    event_loop.setattr(attribute(py), PyWeakrefReference::new(guard.as_any())?).map_err(|error| {
         let kind = event_loop.get_type();
         let message = format!("the event loop of type {kind} takes no attributes, which the Rust bridge needs");
         let wrapped = PyRuntimeError::new_err(message);
@@ -159,6 +220,15 @@ impl Waker {
         }
     }
 
+    /// The descriptor that the loop watches.
+    pub(super) fn number(&self) -> Option<i32> {
+        match self {
+            #[cfg(unix)]
+            Self::Descriptor(descriptor) => Some(descriptor.number()),
+            Self::Helper(_) => None,
+        }
+    }
+
     /// Closes what a forked child has of it. The handle must not be used after that, nor dropped.
     pub(super) fn close_copy(&self) {
         match self {
@@ -169,22 +239,19 @@ impl Waker {
     }
 
     /// Has the loop come again, if it is run before the drain has finished, or the drain does not finish.
-    pub(super) fn again(&self, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    pub(super) fn again(&self, handle: &Arc<EventLoop>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         match self {
             // It is readable until it is cleared.
             #[cfg(unix)]
             Self::Descriptor(_) => Ok(()),
-            Self::Helper(_) => call_drain(event_loop, "call_soon"),
+            Self::Helper(_) => call_drain(handle, event_loop, "call_soon"),
         }
     }
 }
 
-/// Schedules the loop's drain, if it still has one.
-pub(super) fn call_drain(event_loop: &Bound<'_, PyAny>, schedule: &str) -> PyResult<()> {
-    if let Some(drain) = Drain::of(event_loop)? {
-        event_loop.call_method1(schedule, (drain,))?;
-    }
-    Ok(())
+/// Schedules a drain of the loop.
+pub(super) fn call_drain(handle: &Arc<EventLoop>, event_loop: &Bound<'_, PyAny>, schedule: &str) -> PyResult<()> {
+    event_loop.call_method1(schedule, (Drain(Arc::clone(handle)),)).map(drop)
 }
 
 #[cfg(unix)]

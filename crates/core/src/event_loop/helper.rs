@@ -38,7 +38,9 @@ fn serve(wakes: Receiver<Arc<EventLoop>>) {
         let Some(_pass) = lifecycle::enter() else { return };
         let attached = Python::try_attach(|py| {
             // It fails when the loop has been closed or collected; then nobody waits for the wake.
-            let _ = event_loop.object(py).and_then(|object| asyncio::call_drain(&object, "call_soon_threadsafe"));
+            let _ = event_loop
+                .object(py)
+                .and_then(|object| asyncio::call_drain(&event_loop, &object, "call_soon_threadsafe"));
             drop(event_loop);
         });
         if attached.is_none() {

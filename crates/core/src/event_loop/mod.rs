@@ -1,8 +1,8 @@
 //! The handle of one Python event loop.
 //!
 //! Everything that crosses to the loop's thread is a letter in the handle's mailbox.
-//! On the Python side a [`Drain`] belongs to the loop: the loop calls it when it has been woken, and drops it when it
-//! is closed or collected, which closes the mailbox.
+//! On the Python side the loop calls a [`Drain`] when it has been woken, and owns a [`Guard`], which it drops when it
+//! is closed or collected: that closes the mailbox.
 
 mod asyncio;
 mod helper;
@@ -41,6 +41,7 @@ use crate::{
     future::Call,
     lifecycle::{self, PerProcess, Process},
     once::{PyOnce, intern},
+    panic,
     sync::{Lock, SpinLock},
 };
 
@@ -55,7 +56,7 @@ pub(crate) struct EventLoop {
     /// What the loop has to finish. Only the loop's thread adds and removes; anybody may traverse.
     in_flight: SpinLock<Slab<InFlight>>,
     waker: Waker,
-    /// A weak reference: the loop owns us, by way of its [`Drain`].
+    /// A weak reference: the loop owns us, by way of its [`Guard`].
     object: Py<PyWeakrefReference>,
     /// To compare with the running loop. While the mailbox is open no other loop can have this address.
     address: usize,
@@ -106,11 +107,11 @@ impl EventLoop {
         running::find(py)
     }
 
-    /// The handle of any loop, made on first use. The loop must not be running in another thread then.
+    /// The handle of any loop, made on first use.
     pub(crate) fn of(object: &Bound<'_, PyAny>) -> PyResult<Arc<Self>> {
-        match Drain::of(object)? {
-            Some(drain) if drain.get().0.is_left_behind() => Err(error::forked("the event loop")),
-            Some(drain) if drain.get().0.is_open() => Ok(Arc::clone(&drain.get().0)),
+        match Guard::of(object)? {
+            Some(guard) if guard.get().0.is_left_behind() => Err(error::forked("the event loop")),
+            Some(guard) if guard.get().0.is_open() => Ok(Arc::clone(&guard.get().0)),
             _ => {
                 lifecycle::install(object.py())?;
                 let handle = asyncio::adopt(object)?;
@@ -192,7 +193,7 @@ impl EventLoop {
         while delivered < LETTERS && self.take() {
             // A delivery may run the loop re-entrantly, and wait there for the rest of the batch, or for what is posted
             // meanwhile and wakes nobody.
-            self.waker.again(&object).inspect_err(|_| self.waker.wake(self))?;
+            self.waker.again(self, &object).inspect_err(|_| self.waker.wake(self))?;
             // The lock is released before each delivery.
             while let Some(letter) = { self.batch.lock().pop() } {
                 delivered += 1;
@@ -237,17 +238,24 @@ impl EventLoop {
         let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(), Batch::empty())];
         let in_flight = mem::take(&mut *self.in_flight.lock());
         for (_, item) in in_flight {
-            match item {
+            end(py, || match item {
                 InFlight::Waiter(waiter) => waiter.get().abandon(py),
                 InFlight::Call(call) => Call::refuse(call, Some(py)),
-            }
+            });
         }
         for mut batch in unread {
             while let Some(letter) = batch.pop() {
-                letter.refuse(Some(py));
+                end(py, || letter.refuse(Some(py)));
             }
         }
         running::forget(self);
+    }
+}
+
+/// Ends one of several, with whatever that wakes and drops: a panic in there keeps none of the others from its end.
+fn end(py: Python<'_>, end: impl FnOnce()) {
+    if let Err(panic) = panic::catch(end) {
+        error::panicked(panic).write_unraisable(py, None);
     }
 }
 
@@ -260,6 +268,7 @@ impl fmt::Debug for EventLoop {
 /// Makes the types that PyO3 would make when they are first used.
 pub(crate) fn make_types(py: Python<'_>) {
     py.get_type::<Drain>();
+    py.get_type::<Guard>();
 }
 
 /// Whether an event loop runs in this thread.
@@ -307,18 +316,9 @@ fn attribute(py: Python<'_>) -> &Bound<'_, PyString> {
 
 /// What the loop calls when it has been woken.
 ///
-/// It belongs to the loop alone, so that its end is the loop's.
-#[pyclass(frozen, weakref, module = "pyo3_await")]
+/// An exception that has gone through it keeps it alive, by its traceback.
+#[pyclass(frozen, module = "pyo3_await")]
 struct Drain(Arc<EventLoop>);
-
-impl Drain {
-    /// The drain of a loop. The loop's attribute is a weak reference, since what owns the drain is what `close` drops.
-    fn of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
-        use pyo3::types::PyWeakrefMethods;
-        let Some(reference) = event_loop.getattr_opt(attribute(event_loop.py()))? else { return Ok(None) };
-        reference.cast::<PyWeakrefReference>()?.upgrade_as::<Self>()
-    }
-}
 
 #[pymethods]
 impl Drain {
@@ -330,6 +330,39 @@ impl Drain {
     fn run(&self, py: Python<'_>, _itself: &Bound<'_, PyAny>) -> PyResult<()> {
         self.0.drain(py)
     }
+}
+
+/// What tells the end of the loop by its own.
+///
+/// It belongs to the loop alone: `close` drops it.
+#[pyclass(frozen, weakref, module = "pyo3_await")]
+struct Guard(Arc<EventLoop>);
+
+impl Guard {
+    /// The guard of a loop. The loop's attribute is a weak reference, since what owns the guard is what `close` drops.
+    fn of<'py>(event_loop: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Self>>> {
+        use pyo3::types::PyWeakrefMethods;
+        let Some(reference) = event_loop.getattr_opt(attribute(event_loop.py()))? else { return Ok(None) };
+        reference.cast::<PyWeakrefReference>()?.upgrade_as::<Self>()
+    }
+}
+
+#[pymethods]
+impl Guard {
+    /// It is the file that the loop watches.
+    fn fileno(&self) -> Option<i32> {
+        self.0.waker.number()
+    }
+
+    /// What a loop calls that runs in another thread than that which has made the guard.
+    fn move_in(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (py, handle) = (slf.py(), &slf.get().0);
+        // Whoever waits for this loop already is told, and the loop's exception handler too.
+        asyncio::move_in(&handle.object(py)?, slf).inspect_err(|_| handle.close(py))
+    }
+
+    /// Or it waits in the loop for a time that does not come.
+    fn __call__(&self) {}
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         if self.0.is_left_behind() {
@@ -351,7 +384,7 @@ impl Drain {
     }
 }
 
-impl Drop for Drain {
+impl Drop for Guard {
     fn drop(&mut self) {
         // Python drops it attached. If the interpreter is ending there is nothing left to tell.
         Python::try_attach(|py| self.0.close(py));

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     TaskLocals, error,
-    event_loop::{Delivery, Envelope, InFlight, Letter},
+    event_loop::{Delivery, Envelope, InFlight, Letter, report},
     lifecycle,
     once::intern,
     sync::Lock,
@@ -42,6 +42,8 @@ enum State {
     Running { task: Py<PyAny>, key: u32, wish: Wish },
     /// Here is the result.
     Ended(PyResult<Py<PyAny>>),
+    /// It was detached after its end: on its way to the event loop, which reports it.
+    Unretrieved(PyErr),
     /// The result was taken, or nobody wants it.
     Over,
 }
@@ -57,7 +59,7 @@ impl State {
     fn wish(&mut self) -> Option<&mut Wish> {
         match self {
             Self::Posted(_, wish) | Self::Starting(wish) | Self::Running { wish, .. } => Some(wish),
-            Self::New(_) | Self::Ended(_) | Self::Over => None,
+            Self::New(_) | Self::Ended(_) | Self::Unretrieved(_) | Self::Over => None,
         }
     }
 }
@@ -97,8 +99,15 @@ impl Call {
                 *state = State::Posted(source, new);
                 (State::Over, true)
             }
+            State::Ended(Err(_)) if !cancel => {
+                let State::Ended(Err(error)) = mem::replace(&mut *state, State::Over) else {
+                    unreachable!("it has failed")
+                };
+                *state = State::Unretrieved(error);
+                (State::Over, true)
+            }
             State::New(_) | State::Ended(_) => (mem::replace(&mut *state, State::Over), false),
-            State::Over => (State::Over, false),
+            State::Unretrieved(_) | State::Over => (State::Over, false),
             running => {
                 let is_task = matches!(running, State::Running { .. });
                 match running.wish() {
@@ -134,7 +143,7 @@ impl Call {
                 let State::Ended(result) = mem::replace(&mut *state, State::Over) else { unreachable!("it has ended") };
                 Polled::Ready(result)
             }
-            State::Over => Polled::Over,
+            State::Unretrieved(_) | State::Over => Polled::Over,
             pending => {
                 if let Some(Wish::Result(kept)) = pending.wish() {
                     if !kept.will_wake(current) {
@@ -169,33 +178,40 @@ impl Call {
             return Ok(());
         }
         let key = delivery.event_loop.insert(InFlight::Call(Arc::clone(this)));
-        if !this.letter.run(&task, key) {
+        let Some(cancelled) = this.letter.run(&task, key) else {
             // What we called has closed the loop.
             delivery.event_loop.remove(key);
             return Ok(());
-        }
+        };
         let done = Bound::new(py, Done(Arc::clone(this)))?;
         task.call_method1(intern!(py, "add_done_callback"), (done,))?;
-        let cancelled = matches!(this.letter.state.lock().wish(), Some(Wish::Cancel));
-        if cancelled {
-            task.call_method0(intern!(py, "cancel"))?;
-        }
-        Ok(())
+        if cancelled { this.letter.cancel(&task) } else { Ok(()) }
     }
 
-    /// From starting to running; false when it has ended meanwhile.
-    fn run(&self, task: &Bound<'_, PyAny>, key: u32) -> bool {
+    /// From starting to running; `None` when it has ended meanwhile.
+    ///
+    /// Whether it is to be cancelled: a wish that comes later is sent.
+    fn run(&self, task: &Bound<'_, PyAny>, key: u32) -> Option<bool> {
         let mut state = self.state.lock();
         match mem::replace(&mut *state, State::Over) {
             State::Starting(wish) => {
+                let cancelled = matches!(wish, Wish::Cancel);
                 *state = State::Running { task: task.clone().unbind(), key, wish };
-                true
+                Some(cancelled)
             }
             other => {
                 *state = other;
-                false
+                None
             }
         }
+    }
+
+    /// Cancels the task, unless it cleans up already.
+    fn cancel(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.ending.as_ref().is_some_and(|ending| ending.load(Ordering::Relaxed)) {
+            return Ok(());
+        }
+        task.call_method0(intern!(task.py(), "cancel")).map(drop)
     }
 
     /// Hands over the result, which is made only when somebody wants it.
@@ -216,7 +232,7 @@ impl Call {
             State::Running { key, wish, .. } => (Remains { key: Some(key), unstarted: None }, wish),
             State::Posted(source, wish) => (Remains { key: None, unstarted: Some(source) }, wish),
             State::Starting(wish) => (Remains::default(), wish),
-            State::New(_) | State::Ended(_) | State::Over => return Remains::default(),
+            State::New(_) | State::Ended(_) | State::Unretrieved(_) | State::Over => return Remains::default(),
         };
         if let Wish::Result(waker) = wish {
             waker.wake();
@@ -256,10 +272,14 @@ impl Letter for Call {
             State::Running { task, wish: Wish::Cancel, .. } => {
                 let task = task.clone_ref(py);
                 drop(state);
-                if envelope.letter.ending.as_ref().is_some_and(|ending| ending.load(Ordering::Relaxed)) {
-                    return Ok(());
-                }
-                task.call_method0(py, intern!(py, "cancel")).map(drop)
+                envelope.letter.cancel(task.bind(py))
+            }
+            State::Unretrieved(_) => {
+                let State::Unretrieved(error) = mem::replace(&mut *state, State::Over) else {
+                    unreachable!("it is not retrieved")
+                };
+                drop(state);
+                report(delivery.object, "exception of an awaitable that Rust has detached", error)
             }
             _ => Ok(()),
         }

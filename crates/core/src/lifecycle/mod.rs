@@ -14,6 +14,7 @@ mod process;
 use std::{
     cell::Cell,
     future::Future,
+    mem,
     pin::Pin,
     sync::{
         Condvar, Mutex, PoisonError,
@@ -32,7 +33,7 @@ use pyo3::{
 
 use self::gate::{Counter, Gate};
 pub use self::process::{PerProcess, Process};
-use crate::{asyncio_future, class::PendingException, error, event_loop, future, once::intern};
+use crate::{asyncio_future, class::PendingException, error, event_loop, future, once::intern, panic};
 
 /// How long the end of the interpreter waits for polls and drains that are under way.
 const EXIT_BOUND: Duration = Duration::from_secs(5);
@@ -50,7 +51,12 @@ static OUT: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
 
 thread_local! {
     static THREAD: Thread = const {
-        Thread { depth: Cell::new(0), counter: Cell::new(usize::MAX), is_main: Cell::new(None) }
+        Thread {
+            depth: Cell::new(0),
+            process: Cell::new(None),
+            counter: Cell::new(usize::MAX),
+            is_main: Cell::new(None),
+        }
     };
 }
 
@@ -58,6 +64,8 @@ thread_local! {
 struct Thread {
     /// How many passes it has; but for the first they cost nothing.
     depth: Cell<usize>,
+    /// Where it got the first of them: in a forked child it may have those of a thread of the parent's.
+    process: Cell<Option<Process>>,
     /// The index of its counter, once it has one.
     counter: Cell<usize>,
     /// Whether this is the thread that ends the interpreter, and so is not ended by it: in this process, if that is
@@ -123,19 +131,35 @@ fn park_attached(py: Python<'_>) -> ! {
     unreachable!("it stays there")
 }
 
-/// Asks for a pass on a thread that is not attached and is about to attach; when the interpreter is ending, the thread
-/// does not come back. The thread that ends it needs no pass any more.
+/// Asks for a pass on a thread that is about to attach; when the interpreter is ending, the thread does not come back.
+/// The thread that ends it needs no pass any more.
 pub(crate) fn enter_or_park() -> Option<Pass> {
     let pass = enter();
     if pass.is_none() && !THREAD.with(Thread::is_known_as_main) {
+        if is_attached() {
+            Python::attach(|py| park_attached(py));
+        }
         park();
     }
     pass
 }
 
-/// Whether this thread polls a Rust future of the bridge's, or delivers to an event loop.
+/// Whether this thread is attached to Python.
+#[cfg(not(Py_LIMITED_API))]
+pub(crate) fn is_attached() -> bool {
+    // SAFETY: both may be called by any thread, at any time.
+    unsafe { pyo3::ffi::Py_IsInitialized() != 0 && pyo3::ffi::PyGILState_Check() != 0 }
+}
+
+/// The stable ABI cannot say.
+#[cfg(Py_LIMITED_API)]
+pub(crate) fn is_attached() -> bool {
+    false
+}
+
+/// Whether this thread polls a Rust future of the bridge's, or delivers to an event loop, in this process.
 pub(crate) fn is_inside() -> bool {
-    THREAD.with(|thread| thread.depth.get() > 0)
+    THREAD.with(|thread| thread.depth.get() > 0 && thread.process.get().is_some_and(Process::is_current))
 }
 
 /// Whether this thread is the one that Python runs signal handlers on.
@@ -152,7 +176,9 @@ fn park() -> ! {
 
 impl Thread {
     fn pass(&self, counted: Option<(usize, Process)>) -> Pass {
-        self.depth.set(self.depth.get() + 1);
+        if self.depth.replace(self.depth.get() + 1) == 0 {
+            self.process.set(Some(Process::current()));
+        }
         Pass { counted }
     }
 
@@ -215,26 +241,40 @@ fn tell_who_waits() {
     OUT.1.notify_all();
 }
 
-pin_project_lite::pin_project! {
-    /// A future that is polled only as long as Python may be touched.
-    pub(crate) struct Admitted<F> {
-        #[pin]
-        future: F,
-    }
-}
+/// A future of the user's that is polled, and dropped, only as long as Python may be touched, and that does not panic.
+pub(crate) struct Admitted<F>(Option<Pin<Box<F>>>);
 
 impl<F> Admitted<F> {
     pub(crate) fn new(future: F) -> Self {
-        Self { future }
+        Self(Some(Box::pin(future)))
+    }
+
+    fn end(&mut self) {
+        // The panic hook has told of a panic; nobody waits for this future.
+        let _ = panic::catch(|| self.0 = None);
     }
 }
 
-impl<F: Future> Future for Admitted<F> {
-    type Output = F::Output;
+impl<F: Future<Output = ()>> Future for Admitted<F> {
+    type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(_pass) = enter() else { return Poll::Pending };
-        self.project().future.poll(cx)
+        let Some(future) = &mut self.0 else { return Poll::Ready(()) };
+        if let Ok(Poll::Pending) = panic::catch(|| future.as_mut().poll(cx)) {
+            return Poll::Pending;
+        }
+        self.end();
+        Poll::Ready(())
+    }
+}
+
+impl<F> Drop for Admitted<F> {
+    fn drop(&mut self) {
+        match enter() {
+            Some(_pass) => self.end(),
+            None => mem::forget(self.0.take()),
+        }
     }
 }
 
@@ -263,6 +303,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     asyncio_future::make_types(py);
     future::make_types(py);
     error::make_types(py);
+    panic::listen();
     if may_be_calling_exit_functions(py)? {
         if is_main_thread(py)? {
             close_when_forgotten(py)?;

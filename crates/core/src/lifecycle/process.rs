@@ -6,10 +6,7 @@
 
 use std::{
     fmt, ptr,
-    sync::{
-        Once,
-        atomic::{AtomicPtr, AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering},
 };
 
 /// How many forks there were on the way from the first process to this one.
@@ -36,25 +33,43 @@ impl Process {
     pub fn is_current(self) -> bool {
         self.0 == FORKS.load(Ordering::Relaxed)
     }
+
+    /// Has each child that is forked from now on call `f`, on its one thread, before the call that forked returns there.
+    ///
+    /// That thread brings its thread-locals along, which may speak of what is not there any more.
+    /// `f` must wait for no lock: the thread that holds it may not be there either.
+    ///
+    /// It is registered with the C library for good, and where there are no forks nothing happens.
+    pub fn after_fork(f: extern "C" fn()) {
+        #[cfg(unix)]
+        register(f);
+        #[cfg(not(unix))]
+        let _ = f;
+    }
+}
+
+#[cfg(unix)]
+fn register(forked: unsafe extern "C" fn()) {
+    // SAFETY: the handler may be called at any time, and is never unloaded: Python keeps its extensions.
+    let error = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+    assert_eq!(error, 0, "there is memory for one handler");
 }
 
 /// Has the C library call us in each forked child.
 #[cfg(unix)]
 fn watch() {
-    unsafe extern "C" fn forked() {
+    extern "C" fn forked() {
         // Nothing but atomic operations: other threads' locks may be held for ever.
         FORKS.fetch_add(1, Ordering::Relaxed);
         super::GATE.reopen();
     }
 
-    static WATCHED: Once = Once::new();
+    static WATCHED: AtomicBool = AtomicBool::new(false);
 
-    if !WATCHED.is_completed() {
-        WATCHED.call_once(|| {
-            // SAFETY: the handler may be called at any time, and is never unloaded: Python keeps its extensions.
-            let error = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
-            assert_eq!(error, 0, "there is memory for one handler");
-        });
+    // Two threads may register it, which does no harm; to wait for each other would, in a child that is forked then.
+    if !WATCHED.load(Ordering::Relaxed) {
+        register(forked);
+        WATCHED.store(true, Ordering::Relaxed);
     }
 }
 

@@ -22,7 +22,14 @@ use super::{
     into_python::item_into_python,
     polled::{self, Operation},
 };
-use crate::{ChannelClosed, class::Visit, error, lifecycle::Process, once::PyOnce, task};
+use crate::{
+    ChannelClosed,
+    class::Visit,
+    error,
+    lifecycle::{self, Process},
+    once::PyOnce,
+    task,
+};
 
 /// Makes a channel that holds up to `capacity` items.
 ///
@@ -419,6 +426,7 @@ where
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        lifecycle::install(py)?;
         Ok(Bound::new(py, PythonSender(Own::new(Box::new(self))))?.into_any())
     }
 }
@@ -432,6 +440,7 @@ where
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
+        lifecycle::install(py)?;
         Ok(Bound::new(py, PythonReceiver(Own::new(Box::new(self))))?.into_any())
     }
 }

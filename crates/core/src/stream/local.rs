@@ -100,6 +100,9 @@ where
             Ok(pass) => pass,
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
+        if self.runtime.is_left_behind() {
+            return Poll::Ready(Some(Err(error::forked("the Rust runtime"))));
+        }
         let polled = self.with_stream(|stream| {
             let Some(stream) = stream else { return Poll::Ready(None) };
             // Locals are made on demand, in the context of whoever awaits.

@@ -96,7 +96,10 @@ impl Iterator {
             Some((class, await_)) if class.as_ptr() == awaitable.get_type_ptr().cast() => *await_,
             _ => {
                 let await_ = Await::of(&awaitable)?;
-                self.awaitables = Some((awaitable.get_type().unbind(), await_));
+                // Some generators can be awaited, and some cannot.
+                if !is_generator(&awaitable)? {
+                    self.awaitables = Some((awaitable.get_type().unbind(), await_));
+                }
                 await_
             }
         };
@@ -133,12 +136,23 @@ impl Iterator {
     }
 }
 
+fn is_generator(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static GENERATOR: PyOnce<Py<PyType>> = PyOnce::new();
+    Ok(object.get_type().is(GENERATOR.import(object.py(), "types", "GeneratorType")?))
+}
+
 impl Await {
     fn of(awaitable: &Bound<'_, PyAny>) -> PyResult<Self> {
         static COROUTINE: PyOnce<Py<PyType>> = PyOnce::new();
+        static IS_AWAITABLE: PyOnce<Py<PyAny>> = PyOnce::new();
 
+        let py = awaitable.py();
         let class = awaitable.get_type();
-        if class.is(COROUTINE.import(awaitable.py(), "types", "CoroutineType")?) {
+        // A generator can be awaited if `types.coroutine` has marked it.
+        let is_coroutine = class.is(COROUTINE.import(py, "types", "CoroutineType")?)
+            || is_generator(awaitable)?
+                && IS_AWAITABLE.import(py, "inspect", "isawaitable")?.call1((awaitable,))?.is_truthy()?;
+        if is_coroutine {
             return Ok(Self::Itself);
         }
         let Some(function) = slot(&class, ffi::Py_am_await) else {

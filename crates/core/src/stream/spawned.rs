@@ -136,11 +136,15 @@ where
     fn convert(&self, py: Python<'_>, items: &mut VecDeque<Py<PyAny>>) -> PyResult<()> {
         // A conversion is the user's code, during which nothing is locked.
         let mut batch = mem::take(&mut *self.batch.lock());
+        let mut converted = Ok(());
         for _ in 1..CONVERTED {
             let Some(item) = batch.pop_front() else { break };
             match item_into_python(py, item) {
                 Ok(item) => items.push_back(item.unbind()),
-                Err(error) if error::ends_the_process(py, &error) => return Err(error),
+                Err(error) if error::ends_the_process(py, &error) => {
+                    converted = Err(error);
+                    break;
+                }
                 Err(error) => {
                     *self.failed.lock() = Some(error);
                     break;
@@ -148,7 +152,7 @@ where
             }
         }
         *self.batch.lock() = batch;
-        Ok(())
+        converted
     }
 }
 
