@@ -45,4 +45,5 @@ pages! {
     entry_points: "../../docs/src/entry-points.md",
     testing: "../../docs/src/testing.md",
     lifecycle: "../../docs/src/lifecycle.md",
+    migration: "../../docs/src/migration.md",
 }

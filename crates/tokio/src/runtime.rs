@@ -241,6 +241,7 @@ impl Tokio {
     /// # Errors
     ///
     /// [`AlreadyInUse`] when it was used before.
+    #[doc(alias = "init")]
     pub fn configure(builder: Builder) -> Result<(), AlreadyInUse> {
         Self::replace(Default::Configured(Arc::new(Mutex::new(builder))))
     }
@@ -250,6 +251,7 @@ impl Tokio {
     /// # Errors
     ///
     /// [`AlreadyInUse`] when the default was used before.
+    #[doc(alias = "init_with_runtime")]
     pub fn set_default(self) -> Result<(), AlreadyInUse> {
         Self::replace(Default::Given(self))
     }
