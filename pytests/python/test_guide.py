@@ -22,7 +22,9 @@ def blocks(page, language):
 
 
 PYTHON = [
-    pytest.param(code, id=f"{page.name}-{number}") for page in PAGES for number, code in enumerate(blocks(page, "python"))
+    pytest.param(code, id=f"{page.name}-{number}")
+    for page in PAGES
+    for number, code in enumerate(blocks(page, "python"))
 ]
 
 

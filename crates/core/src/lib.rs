@@ -1,7 +1,7 @@
 //! Await Python from Rust and Rust from Python, on any Rust runtime.
 //!
-//! Who uses tokio, smol or async-std wants `pyo3-await-tokio`, `pyo3-await-smol` or `pyo3-await-async-std`: each of them
-//! has all of this, with its runtime filled in.
+//! Who uses tokio, smol or async-std wants `pyo3-await-tokio`, `pyo3-await-smol` or `pyo3-await-async-std`: each has
+//! all of this, with its runtime filled in.
 //!
 //! This crate knows no runtime.
 //! It has the trait [`Runtime`], the bridge as methods on each that there is ([`RuntimeExt`]), and [`adapter!`], which
