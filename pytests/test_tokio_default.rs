@@ -1,8 +1,7 @@
 //! tokio's process-wide default runtime, and programs that have a runtime of their own: a process for each.
 
 use std::{
-    future, mem,
-    panic::{self, AssertUnwindSafe},
+    future, mem, panic,
     process::ExitCode,
     sync::{
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +12,7 @@ use std::{
 };
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
-use pyo3_await_pytests::program::{self, Program};
+use pyo3_await_pytests::program::{self, Program, in_child};
 use pyo3_await_tokio::{
     RuntimeExt as _, TaskLocals, Tokio, into_coroutine, into_future, run, run_forever, scope, spawn,
 };
@@ -57,6 +56,7 @@ programs! {
     a_default_that_cannot_be_built_is_built_another_time,
     a_current_thread_default_is_driven_by_a_thread_of_its_own,
     the_default_is_replaced_by_the_applications_runtime,
+    a_handle_is_that_of_the_runtime,
     a_thread_that_is_in_a_runtime_uses_that,
     main_shapes_the_default,
     main_shapes_a_current_thread_default,
@@ -171,6 +171,20 @@ fn the_default_is_replaced_by_the_applications_runtime() -> PyResult<()> {
     Ok(())
 }
 
+fn a_handle_is_that_of_the_runtime() -> PyResult<()> {
+    Python::initialize();
+    // Of the default, which the process keeps …
+    Tokio::configure(named("default"))?;
+    let id = Python::attach(|py| run(py, async { Ok(Handle::current().id()) }))?;
+    assert_eq!(Tokio::current()?.handle().id(), id);
+    // … and of a value, for what the bridge has no call for.
+    let own = named("own").build()?;
+    let tokio = Tokio::new(own.handle().clone());
+    let name = own.block_on(tokio.handle().spawn_blocking(thread_name)).expect("it does not panic");
+    assert_eq!(name.as_deref(), Some("own"));
+    Ok(())
+}
+
 /// Long enough for threads that end at once, on any machine.
 const LONG: Duration = Duration::from_secs(30);
 
@@ -229,22 +243,6 @@ fn a_shutdown_in_a_task_is_refused() -> PyResult<()> {
     assert!(error.to_string().contains("another thread"), "{error}");
     assert!(name_of_worker()?.is_some(), "the default goes on");
     Ok(())
-}
-
-/// Runs `child` in a forked process.
-fn in_child(child: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
-    Python::attach(|py| {
-        let os = py.import("os")?;
-        let id: i32 = os.call_method0("fork")?.extract()?;
-        if id != 0 {
-            let (_, status): (i32, i32) = os.call_method1("waitpid", (id, 0))?.extract()?;
-            assert_eq!(status, 0, "the child fails");
-            return Ok(());
-        }
-        let failed = panic::catch_unwind(AssertUnwindSafe(child)).map(|result| result.inspect_err(|e| e.display(py)));
-        os.call_method1("_exit", (if matches!(failed, Ok(Ok(()))) { 0 } else { 1 },))?;
-        unreachable!("the child has ended")
-    })
 }
 
 fn a_forked_child_builds_a_default_of_its_own() -> PyResult<()> {

@@ -1,6 +1,7 @@
 """Wherever asyncio takes a coroutine or a future, it takes those of Rust."""
 
 import asyncio
+import inspect
 import sys
 import threading
 
@@ -312,3 +313,23 @@ async def test_a_future_of_another_loop(new_loop):
     gate.open(1)
     await settle(pending)
     assert await pending == 2
+
+
+# Frameworks that ask whether a function is asynchronous.
+
+
+@coroutine_ways
+async def test_a_wrapper_makes_an_async_function(way):
+    """The guide's recipe: a built-in function cannot be marked, and what it gives is not of Python's own type."""
+
+    async def value(*arguments):
+        return await bridge.value(way, *arguments)
+
+    assert not inspect.iscoroutinefunction(bridge.value)
+    assert inspect.iscoroutinefunction(value)
+    coroutine = value(1, True)
+    assert inspect.iscoroutine(coroutine)
+    assert await coroutine == 1
+    if sys.version_info >= (3, 12):
+        with pytest.raises(AttributeError):
+            inspect.markcoroutinefunction(bridge.value)

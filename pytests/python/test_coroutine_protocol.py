@@ -42,6 +42,7 @@ def test_is_a_coroutine(way):
     assert isinstance(coroutine, collections.abc.Coroutine)
     assert asyncio.iscoroutine(coroutine)
     assert inspect.isawaitable(coroutine)
+    assert not inspect.iscoroutine(coroutine)
     assert not asyncio.isfuture(coroutine)
     coroutine.close()
 

@@ -41,8 +41,10 @@ pages! {
     rust_awaits_python: "../../docs/src/rust-awaits-python.md",
     streams: "../../docs/src/streams.md",
     event_loops: "../../docs/src/event-loops.md",
+    packaging: "../../docs/src/packaging.md",
     runtimes: "../../docs/src/runtimes.md",
     entry_points: "../../docs/src/entry-points.md",
     testing: "../../docs/src/testing.md",
     lifecycle: "../../docs/src/lifecycle.md",
+    migration: "../../docs/src/migration.md",
 }

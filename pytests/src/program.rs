@@ -2,10 +2,13 @@
 
 use std::{
     env,
+    panic::{self, AssertUnwindSafe},
     process::{self, Command, ExitCode, Stdio},
     thread,
     time::Duration,
 };
+
+use pyo3::prelude::*;
 
 /// Says which program a process is.
 const VARIABLE: &str = "PYO3_AWAIT_PROGRAM";
@@ -44,4 +47,30 @@ pub fn run(name: &str) {
     let output = command.output().expect("the program starts");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name}: {}\n{stdout}\n{stderr}", output.status);
+}
+
+/// Runs `child` in a forked process, to its end.
+///
+/// # Errors
+///
+/// What Python raises when it forks or waits.
+///
+/// # Panics
+///
+/// When the child fails.
+pub fn in_child(child: impl FnOnce() -> PyResult<()>) -> PyResult<()> {
+    Python::attach(|py| {
+        let os = py.import("os")?;
+        let id: i32 = os.call_method0("fork")?.extract()?;
+        if id != 0 {
+            let (_, status): (i32, i32) = os.call_method1("waitpid", (id, 0))?.extract()?;
+            assert_eq!(status, 0, "the child fails");
+            return Ok(());
+        }
+        // It has none of the threads that would end it when it hangs.
+        py.import("signal")?.call_method1("alarm", (LIMIT.as_secs(),))?;
+        let failed = panic::catch_unwind(AssertUnwindSafe(child)).map(|result| result.inspect_err(|e| e.display(py)));
+        os.call_method1("_exit", (if matches!(failed, Ok(Ok(()))) { 0 } else { 1 },))?;
+        unreachable!("the child has ended")
+    })
 }

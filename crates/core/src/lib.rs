@@ -1,4 +1,48 @@
 //! Await Python from Rust and Rust from Python, on any Rust runtime.
+//!
+//! Who uses tokio, smol or async-std wants `pyo3-await-tokio`, `pyo3-await-smol` or `pyo3-await-async-std`: each has
+//! all of this, with its runtime filled in.
+//!
+//! This crate knows no runtime.
+//! It has the trait [`Runtime`], the bridge as methods on each that there is ([`RuntimeExt`]), and [`adapter!`], which
+//! makes of a runtime of one's own what those crates are:
+//!
+//! ```
+//! use pyo3::prelude::*;
+//!
+//! mod threads {
+//!     use std::{future::Future, thread};
+//!
+//!     #[derive(Clone)]
+//!     pub struct Threads;
+//!
+//!     impl pyo3_await::Runtime for Threads {
+//!         fn spawn<F: Future<Output = ()> + Send + 'static>(&self, future: F) {
+//!             thread::spawn(|| futures::executor::block_on(future));
+//!         }
+//!     }
+//!
+//!     pyo3_await::adapter!(Threads, Ok(Threads));
+//! }
+//!
+//! /// Python awaits Rust, which awaits Python.
+//! #[pyfunction]
+//! fn call(py: Python<'_>, function: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
+//!     threads::into_coroutine(py, async move {
+//!         threads::into_future_with(move |py| function.bind(py).call0())?.await
+//!     })
+//! }
+//!
+//! # fn main() -> PyResult<()> {
+//! # Python::initialize();
+//! # Python::attach(|py| {
+//! let names = pyo3::types::PyDict::new(py);
+//! names.set_item("call", wrap_pyfunction!(call, py)?)?;
+//! let code = c"import asyncio; assert asyncio.run(call(lambda: asyncio.sleep(0, 42))) == 42";
+//! py.run(code, Some(&names), Some(&names))
+//! # })
+//! # }
+//! ```
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

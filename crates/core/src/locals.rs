@@ -63,6 +63,7 @@ impl TaskLocals {
     /// # Errors
     ///
     /// `RuntimeError` when there are neither.
+    #[doc(alias = "get_current_locals", alias = "with_running_loop")]
     pub fn current(py: Python<'_>) -> PyResult<Self> {
         match Self::of_task()? {
             Some(locals) => Ok(locals),
@@ -93,6 +94,7 @@ impl TaskLocals {
     /// # Errors
     ///
     /// `RuntimeError` when the loop is gone.
+    #[doc(alias = "get_current_loop", alias = "get_running_loop")]
     pub fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.0.event_loop.object(py)
     }
@@ -108,6 +110,7 @@ impl TaskLocals {
     /// # Errors
     ///
     /// `TypeError` when the object is not awaitable.
+    #[doc(alias = "into_future_with_locals")]
     pub fn into_future(&self, awaitable: Bound<'_, PyAny>) -> PyResult<PythonFuture> {
         PythonFuture::new(self.clone(), awaitable)
     }
@@ -125,6 +128,7 @@ impl TaskLocals {
     /// # Errors
     ///
     /// `TypeError` when the object is not an asynchronous iterable.
+    #[doc(alias = "into_stream_with_locals_v1", alias = "into_stream_with_locals_v2")]
     pub fn into_stream(&self, async_iterable: Bound<'_, PyAny>) -> PyResult<PythonStream> {
         PythonStream::new(self.clone(), async_iterable)
     }
@@ -217,6 +221,7 @@ fn of_attached_loop() -> Option<TaskLocals> {
 ///     Ok(())
 /// }
 /// ```
+#[doc(alias = "scope_local")]
 pub fn scope<F: Future>(locals: TaskLocals, future: F) -> Scope<F> {
     Scope { locals, future }
 }

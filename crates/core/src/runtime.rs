@@ -59,6 +59,7 @@ use crate::{block_on, lifecycle::Admitted, locals, private, run, stream};
 ///     }
 /// }
 /// ```
+#[doc(alias = "ContextExt")]
 pub trait Runtime: Clone + Send + Sync + 'static {
     /// Runs `future` to its end, in the background.
     ///
@@ -124,7 +125,7 @@ pub trait RuntimeExt: Runtime {
     ///
     /// When Python cancels the await, the Rust future is dropped, on its runtime, before `CancelledError` is raised.
     /// Closing the coroutine, throwing into it and garbage collection drop the future too, without waiting for it.
-    #[doc(alias = "future_into_py")]
+    #[doc(alias = "future_into_py", alias = "future_into_py_with_locals")]
     fn into_coroutine<'py, F, T>(&self, py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
     where
         F: Future<Output = PyResult<T>> + Send + 'static,
@@ -175,6 +176,7 @@ pub trait RuntimeExt: Runtime {
     /// # Cancellation
     ///
     /// As for [`into_coroutine`](Self::into_coroutine), but that the future is dropped on the loop's thread.
+    #[doc(alias = "local_future_into_py", alias = "local_future_into_py_with_locals")]
     fn into_local_coroutine<'py, F, T>(&self, py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
     where
         F: Future<Output = PyResult<T>> + 'static,
@@ -350,6 +352,7 @@ pub trait RuntimeExt: Runtime {
     ///
     /// The locals are those of the Rust task that calls, if there are any, else those of the event loop that runs in
     /// this thread, when the thread is attached to Python.
+    /// Built for the stable ABI (`abi3`) they are those of Rust tasks only.
     /// It never attaches, and having no locals is not an error.
     ///
     /// The future is polled and dropped as long as the interpreter is not ending. A panic ends it, and nothing else.
@@ -409,6 +412,7 @@ macro_rules! adapter {
         /// # Errors
         ///
         /// What keeps it from starting, if anything does.
+        #[doc(alias = "get_runtime")]
         pub fn current_runtime() -> $crate::private::PyResult<$runtime> {
             $current
         }
@@ -416,7 +420,7 @@ macro_rules! adapter {
         /// Turns a Rust future into a Python coroutine, on the current runtime.
         ///
         /// See [`RuntimeExt::into_coroutine`].
-        #[doc(alias = "future_into_py")]
+        #[doc(alias = "future_into_py", alias = "future_into_py_with_locals")]
         pub fn into_coroutine<F, T>(
             py: $crate::private::Python<'_>,
             future: F,
@@ -445,6 +449,7 @@ macro_rules! adapter {
         /// Turns a Rust future that need not be `Send` into a Python coroutine, with the current runtime's context.
         ///
         /// See [`RuntimeExt::into_local_coroutine`].
+        #[doc(alias = "local_future_into_py", alias = "local_future_into_py_with_locals")]
         pub fn into_local_coroutine<F, T>(
             py: $crate::private::Python<'_>,
             future: F,

@@ -235,6 +235,25 @@ impl Tokio {
         Self { handle: Kept::Counted(handle), process: Process::current() }
     }
 
+    /// The handle of the runtime, for what the bridge has no call for: `spawn_blocking`, `spawn` with a join handle,
+    /// metrics.
+    ///
+    /// Tasks that are spawned by it are the runtime's and not the bridge's: they have no
+    /// [`TaskLocals`](pyo3_await::TaskLocals), and the end of the interpreter does not wait for them.
+    /// In a forked child it is still the parent's, whose threads are not there.
+    ///
+    /// ```
+    /// # pyo3::Python::initialize();
+    /// let workers = pyo3_await_tokio::current_runtime()?.handle().metrics().num_workers();
+    /// assert!(workers > 0);
+    /// # pyo3::PyResult::Ok(())
+    /// ```
+    #[doc(alias = "get_runtime")]
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
     /// Starts a runtime that lasts as long as the process.
     ///
     /// A current-thread runtime is driven by a thread of its own.
@@ -286,6 +305,7 @@ impl Tokio {
     /// # Errors
     ///
     /// [`AlreadyInUse`] when it was used before.
+    #[doc(alias = "init")]
     pub fn configure(builder: Builder) -> Result<(), AlreadyInUse> {
         Self::replace(Default::Configured(Arc::new(Mutex::new(builder))))
     }
@@ -295,6 +315,7 @@ impl Tokio {
     /// # Errors
     ///
     /// [`AlreadyInUse`] when the default was used before.
+    #[doc(alias = "init_with_runtime")]
     pub fn set_default(self) -> Result<(), AlreadyInUse> {
         Self::replace(Default::Given(self))
     }

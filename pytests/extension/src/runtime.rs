@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
-use pyo3_await_tokio::{Runtime as _, Tokio, current_runtime};
+use pyo3_await_tokio::{Tokio, current_runtime};
 use tokio::runtime::Handle;
 
 use crate::{gate::Gate, run_on};
@@ -51,5 +51,5 @@ pub(crate) fn workers() -> PyResult<usize> {
 
 /// The default runtime, as tokio has it.
 pub(crate) fn handle() -> PyResult<Handle> {
-    Ok(current_runtime()?.enter(Handle::current))
+    Ok(current_runtime()?.handle().clone())
 }

@@ -57,7 +57,8 @@ pub fn into_future(awaitable: Bound<'_, PyAny>) -> PyResult<PythonFuture> {
 /// # Errors
 ///
 /// `RuntimeError` when there are no locals: call it inside a coroutine or [`scope`](crate::scope), or use
-/// [`TaskLocals::into_future_with`].
+/// [`TaskLocals::into_future_with`]. So it is, built for the stable ABI (`abi3`), in a Python function that the loop
+/// calls: there it knows the locals of Rust tasks only.
 /// The future gives what `make` returns as `Err`, [`RustPanic`](crate::RustPanic) when it panics, and `TypeError` when
 /// what it returns is not awaitable.
 ///

@@ -31,6 +31,7 @@ use crate::{PythonFuture, TaskLocals, error};
 ///
 /// `TypeError` when the object is not an asynchronous iterable, and `RuntimeError` when there are no locals: call it
 /// inside a coroutine or [`scope`](crate::scope), or use [`TaskLocals::into_stream`].
+#[doc(alias = "into_stream_v1", alias = "into_stream_v2")]
 pub fn into_stream(async_iterable: Bound<'_, PyAny>) -> PyResult<PythonStream> {
     TaskLocals::current(async_iterable.py())?.into_stream(async_iterable)
 }

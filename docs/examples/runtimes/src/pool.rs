@@ -8,6 +8,8 @@
 //! - When the application drops its executor, that drops the futures which wait in it, and their awaiters get an error.
 //!   Each of these futures holds a [`Pool`]; so a `Pool` must not keep the executor, or neither would ever be dropped.
 //!   To end the threads alone is not enough: futures that nobody polls or drops leave their awaiters waiting.
+//! - In a forked child the application's threads are not there, and what is spawned is dropped at once.
+//!   The module's own application, which its free functions use, is another one there.
 
 use std::{
     future::Future,
@@ -24,27 +26,32 @@ use pyo3::{PyResult, exceptions::PyRuntimeError};
 
 /// The bridge's runtime: somebody else's executor, as long as it is there.
 #[derive(Clone, Debug)]
-pub struct Pool(Weak<Executor<'static>>);
+pub struct Pool {
+    executor: Weak<Executor<'static>>,
+    /// Where its threads are.
+    process: Process,
+}
 
 impl pyo3_await::Runtime for Pool {
     fn spawn<F>(&self, future: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        match self.0.upgrade() {
+        let executor = if self.process.is_current() { self.executor.upgrade() } else { None };
+        match executor {
             // A task is cancelled when its handle is dropped, unless it is detached.
             Some(executor) => executor.spawn(future).detach(),
-            // To drop it is to tell its awaiter that the runtime has shut down.
+            // To drop it is to tell its awaiter that the runtime has shut down, or was left behind by a fork.
             None => drop(future),
         }
     }
 }
 
 impl Pool {
-    /// The pool of an executor that somebody runs, and keeps.
+    /// The pool of an executor that somebody runs, in this process, and keeps.
     #[must_use]
     pub fn of(executor: &Arc<Executor<'static>>) -> Self {
-        Self(Arc::downgrade(executor))
+        Self { executor: Arc::downgrade(executor), process: Process::current() }
     }
 }
 
@@ -84,9 +91,10 @@ impl Application {
 }
 
 fn current() -> PyResult<Pool> {
-    static APPLICATION: LazyLock<io::Result<Application>> =
-        LazyLock::new(|| Application::start("pool", thread::available_parallelism()?));
-    match &*APPLICATION {
+    static APPLICATION: PerProcess<LazyLock<io::Result<Application>>> = PerProcess::new(|_of_the_parent| {
+        LazyLock::new(|| Application::start("pool", thread::available_parallelism()?))
+    });
+    match &**APPLICATION.get() {
         Ok(application) => Ok(Pool::of(application.executor())),
         Err(error) => Err(PyRuntimeError::new_err(format!("the application's pool can't be started: {error}"))),
     }

@@ -8,6 +8,8 @@
 //! - A core's thread ends when the last [`ThreadPerCore`] is gone and all that was sent has ended: nothing is dropped
 //!   early.
 //!   The module's own runtime, which its free functions use, lasts as long as the process.
+//! - In a forked child the threads are not there, and what is spawned is dropped at once; the module's own runtime is
+//!   another one there.
 //!
 //! # compio's own timers and I/O
 //!
@@ -65,6 +67,8 @@ pub struct ThreadPerCore {
     cores: Arc<[Core]>,
     /// Counts the futures; it carries nothing but itself, so that `Relaxed` will do.
     next: Arc<AtomicUsize>,
+    /// Where the threads are.
+    process: Process,
 }
 
 /// Where a core's futures are sent.
@@ -75,6 +79,10 @@ impl pyo3_await::Runtime for ThreadPerCore {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        // In a forked child, to drop the future is to tell its awaiter that the threads are not there.
+        if !self.process.is_current() {
+            return;
+        }
         let core = self.next.fetch_add(1, Ordering::Relaxed) % self.cores.len();
         // A core whose runtime has failed drops the future, and its awaiter gets an error.
         drop(self.cores[core].unbounded_send(Box::pin(future)));
@@ -89,7 +97,7 @@ impl ThreadPerCore {
     /// What keeps a thread or its runtime from starting.
     pub fn start(name: &str, threads: NonZero<usize>) -> io::Result<Self> {
         let cores = (0..threads.get()).map(|_| start(name)).collect::<io::Result<_>>()?;
-        Ok(Self { cores, next: Arc::default() })
+        Ok(Self { cores, next: Arc::default(), process: Process::current() })
     }
 }
 
@@ -116,9 +124,10 @@ async fn work(futures: UnboundedReceiver<Pin<Box<dyn Future<Output = ()> + Send>
 }
 
 fn current() -> PyResult<ThreadPerCore> {
-    static CURRENT: LazyLock<io::Result<ThreadPerCore>> =
-        LazyLock::new(|| ThreadPerCore::start("core", thread::available_parallelism()?));
-    match &*CURRENT {
+    static CURRENT: PerProcess<LazyLock<io::Result<ThreadPerCore>>> = PerProcess::new(|_of_the_parent| {
+        LazyLock::new(|| ThreadPerCore::start("core", thread::available_parallelism()?))
+    });
+    match &**CURRENT.get() {
         Ok(runtime) => Ok(runtime.clone()),
         Err(error) => Err(PyRuntimeError::new_err(format!("the thread-per-core runtime can't be started: {error}"))),
     }

@@ -8,6 +8,7 @@
 //!   The flag is needed, for a token of `unpark` alone may be consumed by a future that parks in its poll, as
 //!   everything does that blocks on a channel of the standard library.
 //! - There is no shutdown: a thread ends with its future, and the process does not wait for it.
+//! - A forked child starts threads of its own.
 
 use std::{
     future::Future,
