@@ -8,6 +8,7 @@ use std::{
 
 use futures::{channel::oneshot, future::join};
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
+use pyo3_await_pytests::program::in_child;
 use pyo3_await_smol::{PythonFuture, RuntimeExt as _, Smol, into_future};
 use smol::{Executor, channel};
 
@@ -91,4 +92,18 @@ async fn the_default_can_be_set_until_it_is_used() -> PyResult<()> {
     );
     assert!(Python::attach(|py| PyErr::from(error).is_instance_of::<PyRuntimeError>(py)));
     Ok(())
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+fn a_forked_child_hands_over_an_executor_of_its_own() -> PyResult<()> {
+    Python::attach(|py| Smol::global().block_on(py, async { Ok(()) }))?;
+    in_child(|| {
+        let error = Python::attach(|py| Smol::global().block_on(py, async { Ok(()) })).expect_err("it is left behind");
+        assert!(error.to_string().contains("os.fork()"), "{error}");
+        let (executor, _stop) = start("of the child");
+        Smol::new(&executor).set_default()?;
+        let ran_on = Python::attach(|py| pyo3_await_smol::run(py, thread_name()))?;
+        assert_eq!(ran_on.as_deref(), Some("of the child"));
+        Ok(())
+    })
 }

@@ -1,13 +1,18 @@
 //! Runtimes and handles of tokio's that the application owns.
 
-use std::{future, sync::mpsc, thread};
+use std::{future, sync::mpsc, task::Poll, thread, time::Duration};
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use pyo3_await_pytests::{Code, Counter, function, on_loop, once};
-use pyo3_await_tokio::{RuntimeExt, TaskLocals, Tokio, current_runtime, into_future, scope, spawn};
+use pyo3_await_tokio::{
+    Runtime as _, RuntimeExt, TaskLocals, Tokio, block_on, current_runtime,
+    entry::{Flavor, own_runtime},
+    into_future, run, scope, spawn,
+};
 use tokio::{
     runtime::{Builder, Handle, Runtime, RuntimeFlavor},
     sync::oneshot,
+    task, time,
 };
 
 #[pyo3_await_tokio::main]
@@ -161,6 +166,77 @@ async fn any_runtime_may_block_on_python() -> PyResult<()> {
         let _ = sender.send(runtime.block_on(scope(locals, sleep)));
     });
     assert_eq!(receiver.await.expect("the thread ends by sending")?, 7);
+    Ok(())
+}
+
+/// Waits for Rust, in Python's hands.
+fn blocks(py: Python<'_>) -> PyResult<i32> {
+    block_on(py, async {
+        time::sleep(Duration::from_millis(1)).await;
+        Ok(7)
+    })
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+async fn what_may_block_may_wait_for_rust() -> PyResult<()> {
+    let blocking = task::spawn_blocking(|| Python::attach(blocks));
+    assert_eq!(blocking.await.expect("it does not panic")?, 7);
+    assert_eq!(task::block_in_place(|| Python::attach(blocks))?, 7);
+    Ok(())
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+async fn a_task_of_tokios_own_may_not() {
+    let error = task::spawn(async { Python::attach(blocks) }).await.expect("it does not panic");
+    let message = error.expect_err("it is refused").to_string();
+    assert!(message.contains("block_on was called by a task of the Rust runtime"), "{message}");
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+fn who_drives_a_runtime_does_not_wait_for_it() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("the runtime starts");
+    let errors = runtime.block_on(async {
+        // Whatever of its budget is left.
+        let spent = future::poll_fn(|cx| {
+            let mut spent = 0;
+            while let Poll::Ready(proceed) = task::coop::poll_proceed(cx) {
+                proceed.made_progress();
+                spent += 1;
+            }
+            Poll::Ready(spent)
+        });
+        let fresh = Python::attach(blocks);
+        assert!(spent.await > 0);
+        [fresh, Python::attach(blocks), Python::attach(|py| run(py, async { Ok(7) }))]
+    });
+    for error in errors {
+        let message = error.expect_err("it is refused").to_string();
+        assert!(message.contains("by a task of the Rust runtime"), "{message}");
+    }
+    // One that is merely entered is driven by nobody, or somebody else.
+    let entered = runtime.enter();
+    assert_eq!(task::try_id(), None);
+    drop(entered);
+    // The future of a runtime with threads may block its own.
+    let runtime = own("waits");
+    assert_eq!(runtime.block_on(async { Python::attach(blocks) }).expect("it ends"), 7);
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+async fn the_runtime_of_a_test_ends_with_it() -> PyResult<()> {
+    for flavor in [Flavor::CurrentThread, Flavor::MultiThread] {
+        let (sender, ended) = oneshot::channel::<()>();
+        let runtime = own_runtime(flavor, Some(2))?;
+        let kept = runtime.clone();
+        // It is the runtime that drops this, with whatever else is left in it.
+        runtime.spawn(async move {
+            let _sender = sender;
+            future::pending::<()>().await;
+        });
+        runtime.spawn(async move { drop(kept) });
+        drop(runtime);
+        ended.await.expect_err("nothing is sent");
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use pyo3_await_pytests::{Counter, Subject as _, on_loop, turn};
 use super::way::{awaited, maker};
 use crate::{
     Subject,
-    adapter::{self, block_on, into_coroutine, into_future, scope, spawn},
+    adapter::{self, block_on, into_coroutine, into_future, run, scope, spawn},
 };
 
 /// Calls `f` on a thread that Python does not know of, and gives its result.
@@ -181,5 +181,25 @@ async fn a_task_of_the_runtime_is_not_blocked() -> PyResult<()> {
     spawn(async { drop(sender.send(Python::attach(refused))) })?;
     let message = message.await.expect("the task ends by sending");
     assert!(message.contains("by a task of the Rust runtime"), "{message}");
+    Ok(())
+}
+
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn a_task_of_the_runtime_runs_no_event_loop() -> PyResult<()> {
+    fn refused(py: Python<'_>) -> String {
+        run(py, async { Ok(()) }).expect_err("it is refused").to_string()
+    }
+
+    let make = maker(|py| {
+        into_coroutine(py, async {
+            turn().await;
+            Ok(Python::attach(refused))
+        })
+    })?;
+    let (sender, message) = oneshot::channel();
+    spawn(async { drop(sender.send(Python::attach(refused))) })?;
+    for message in [awaited(make)?.await?.to_string(), message.await.expect("the task ends by sending")] {
+        assert!(message.contains("run was called by a task of the Rust runtime"), "{message}");
+    }
     Ok(())
 }

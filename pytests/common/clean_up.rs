@@ -18,7 +18,7 @@ use pyo3::{
 use pyo3_await_pytests::{Code, Counter};
 
 use super::{ends::drive, way::Way};
-use crate::adapter::{self, cancelled};
+use crate::adapter::{self, TaskLocals, cancelled, scope};
 
 /// More than any test has.
 const HOUR: Duration = Duration::from_secs(3600);
@@ -136,6 +136,24 @@ pub(super) fn it_is_dropped_when_it_is_cancelled_once_more(way: Way) -> PyResult
     let outcome: String = drive(&code, "cancel_twice", (make, started, told))?;
     assert_eq!(outcome, "CancelledError()");
     assert_eq!(traces.counts(), (1, 0, 1));
+    Ok(())
+}
+
+pub(super) fn one_with_another_context_is_told_too(way: Way) -> PyResult<()> {
+    let code = Code::new(CANCEL)?;
+    let traces = Traces::default();
+    traces.opened.add();
+    let future = traces.future(HOUR, Err(PyValueError::new_err("cleaned up")));
+    let make = way.maker(async move {
+        let locals = Python::attach(|py| {
+            let context = py.import("contextvars")?.call_method0("Context")?;
+            PyResult::Ok(TaskLocals::current(py)?.with_context(context))
+        })?;
+        scope(locals, future).await
+    })?;
+    let outcome: String = drive(&code, "cancel_once", (make, traces.started.clone()))?;
+    assert_eq!(outcome, "ValueError('cleaned up')");
+    assert_eq!(traces.counts(), (1, 1, 1));
     Ok(())
 }
 

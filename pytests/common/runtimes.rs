@@ -51,6 +51,41 @@ async def await_all(makes, turns):
 }
 
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn a_panic_ends_its_own_future_only() -> PyResult<()> {
+    /// Panics when it is dropped, too, and says that it is.
+    struct Bomb(mpsc::Sender<()>);
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+            panic!("in the drop");
+        }
+    }
+
+    // More than there are threads.
+    const TIMES: usize = 16;
+
+    let (sender, dropped) = mpsc::channel();
+    for _ in 0..TIMES {
+        let bomb = Bomb(sender.clone());
+        adapter::spawn(async move {
+            turn().await;
+            let _bomb = &bomb;
+            panic!("in the poll")
+        })?;
+    }
+    drop(sender);
+    let mut others = 0;
+    while others < TIMES {
+        awaited(maker(|py| into_coroutine(py, async { Ok(turn().await) }))?)?.await?;
+        others += 1;
+    }
+    // Each has been dropped, once.
+    assert_eq!(dropped.iter().count(), TIMES);
+    Ok(())
+}
+
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn the_loop_is_free_while_a_runtime_is_busy() -> PyResult<()> {
     let runtime = Subject::own("busy");
     let (started, dropped) = (Counter::new(), Counter::new());

@@ -190,7 +190,13 @@ def panicked(message):
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize(
     ("payload", "message"),
-    [("str", "a message"), ("string", "a message"), ("number", "a panic with a payload that is not a string")],
+    [
+        ("str", "a message"),
+        ("string", "a message"),
+        ("number", "a panic with a payload that is not a string"),
+        # It panics once more when it is dropped.
+        ("bomb", "a panic with a payload that is not a string"),
+    ],
 )
 async def test_a_panic(way, payload, message, later):
     with pytest.raises(bridge.RustPanic, match=panicked(message)):

@@ -74,6 +74,7 @@ table! {
     clean_up::an_error_of_the_clean_up_is_raised:                      x        x      x      x;
     clean_up::it_is_dropped_when_its_time_is_up:                       x        x      x      x;
     clean_up::it_is_dropped_when_it_is_cancelled_once_more:            x        x      x      x;
+    clean_up::one_with_another_context_is_told_too:                    x        x      x      x;
     clean_up::whoever_takes_the_request_back_is_dropped_at_once:       x        x      x      x;
 
     // Python loses it. An asyncio future is no coroutine, and runs on when it is dropped.
