@@ -71,11 +71,13 @@ impl TaskLocals {
         }
     }
 
-    /// Locals of an event loop that need not be running, with a copy of the current context.
+    /// Locals of an event loop that need not be running, or runs in another thread, with a copy of the current context.
     ///
     /// # Errors
     ///
-    /// `RuntimeError` when the loop is closed, and what the loop raises when it is asked to watch a descriptor.
+    /// `RuntimeError` when the loop is closed, and what the loop raises when it is asked to watch a descriptor. If it
+    /// runs in another thread that is asked there: what is raised goes to its exception handler, and whoever waits for
+    /// the loop is told that it is closed.
     pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let context = context::copy_current(event_loop.py())?;
         Ok(Self::with(EventLoop::of(event_loop)?, context))
@@ -93,7 +95,7 @@ impl TaskLocals {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` when the loop is gone.
+    /// `RuntimeError` when the loop is gone: garbage, that is. One that is closed is given.
     #[doc(alias = "get_current_loop", alias = "get_running_loop")]
     pub fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.0.event_loop.object(py)

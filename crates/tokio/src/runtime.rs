@@ -304,7 +304,7 @@ impl Tokio {
     ///
     /// # Errors
     ///
-    /// [`AlreadyInUse`] when it was used before.
+    /// [`AlreadyInUse`] when it was used, or [replaced](Self::set_default), before.
     #[doc(alias = "init")]
     pub fn configure(builder: Builder) -> Result<(), AlreadyInUse> {
         Self::replace(Default::Configured(Arc::new(Mutex::new(builder))))
@@ -314,7 +314,7 @@ impl Tokio {
     ///
     /// # Errors
     ///
-    /// [`AlreadyInUse`] when the default was used before.
+    /// [`AlreadyInUse`] when the default was used, or replaced, before.
     #[doc(alias = "init_with_runtime")]
     pub fn set_default(self) -> Result<(), AlreadyInUse> {
         Self::replace(Default::Given(self))
