@@ -42,7 +42,7 @@ async fn a_thread_is_told_of_a_cancellation() -> PyResult<()> {
                 let mut cancelled = pin!(locals.cancelled(HOUR));
                 starts.add();
                 block_on(cancelled.as_mut());
-                drop(sender.send(()));
+                let _ = sender.send(());
             });
             told.await.expect("the thread sends");
             cleans_up.add();

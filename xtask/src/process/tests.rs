@@ -151,7 +151,7 @@ fn what_ignores_the_request_to_end_is_killed() {
 
 /// What is left behind holds a pipe open: that its reader comes to an end shows that it was killed.
 ///
-/// Nobody else may be told of it by that: it has, or has not, the standard output of the child.
+/// The child's standard output may be read or not, and be held by it or not.
 #[test]
 fn what_is_left_behind_is_killed_and_told_of() {
     let runner = Runner { grace: Duration::from_millis(500), ..runner() };
