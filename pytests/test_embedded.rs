@@ -1,7 +1,7 @@
 //! The situations of the stress program `embedded`, each once, in a process of its own.
 
 use std::{
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ const JOBS: usize = 4;
 
 #[test]
 fn an_embedded_interpreter_ends_in_silence_whatever_is_under_way() {
-    let listed = program().output().expect("it can be run");
+    let listed = run(&[]).expect("the list ends");
     let listed = String::from_utf8(listed.stdout).expect("names are text");
     let situations: Vec<_> = listed
         .lines()
@@ -33,14 +33,10 @@ fn an_embedded_interpreter_ends_in_silence_whatever_is_under_way() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_embedded"))
-}
-
-/// Runs a process, and says how it has failed.
-fn be_in(situation: &str, status: i32) -> Option<String> {
-    let mut child = program()
-        .arg(situation)
+/// Runs a process to its end, if that comes in time.
+fn run(arguments: &[&str]) -> Option<Output> {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_embedded"))
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -50,12 +46,17 @@ fn be_in(situation: &str, status: i32) -> Option<String> {
     while child.try_wait().expect("it is our child").is_none() {
         if Instant::now() > deadline {
             child.kill().expect("it is our child");
-            return Some(format!("{situation}: it hangs"));
+            return None;
         }
         thread::sleep(Duration::from_millis(5));
     }
     // It prints less than a pipe holds.
-    let ended = child.wait_with_output().expect("it is our child");
+    Some(child.wait_with_output().expect("it is our child"))
+}
+
+/// Runs a process, and says how it has failed.
+fn be_in(situation: &str, status: i32) -> Option<String> {
+    let Some(ended) = run(&[situation]) else { return Some(format!("{situation}: it hangs")) };
     let printed = [ended.stdout, ended.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let well = ended.status.code() == Some(status) && printed == ["end\n", ""];
     (!well).then(|| format!("{situation}: {}, it printed {printed:?}", ended.status))

@@ -1,6 +1,7 @@
 //! tokio's process-wide default runtime, and programs that have a runtime of their own: a process for each.
 
 use std::{
+    cell::RefCell,
     future, mem, panic,
     process::ExitCode,
     sync::{
@@ -190,15 +191,22 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// Has `builder` make the default, shuts that down with a future in it, and sees both end and another begin.
 fn shut_down(mut builder: Builder) -> PyResult<()> {
+    thread_local! {
+        /// It goes with the thread.
+        static LIVES: RefCell<Option<mpsc::Sender<()>>> = const { RefCell::new(None) };
+    }
+
     let (ended, ends) = mpsc::channel();
     builder.enable_all().on_thread_stop(move || {
         let _ = ended.send(());
     });
     Tokio::configure(builder)?;
     let (started, starts) = mpsc::channel();
+    let (lives, lived) = mpsc::channel();
     let thread = thread::spawn(move || {
         Python::attach(|py| {
             run(py, async move {
+                LIVES.set(Some(lives));
                 started.send(thread_name()).expect("the program receives");
                 future::pending::<PyResult<()>>().await
             })
@@ -212,7 +220,19 @@ fn shut_down(mut builder: Builder) -> PyResult<()> {
     if name.as_deref() != Some("pyo3-await-tokio") {
         ends.try_recv().expect("the worker has ended");
     }
+    assert_eq!(lived.recv_timeout(LONG), Err(mpsc::RecvTimeoutError::Disconnected), "the thread has ended");
     assert_eq!(name_of_worker()?, name);
+
+    // Who does not end is waited for as long as was said, here not for ever.
+    let (started, starts) = mpsc::channel();
+    let (unblock, blocked) = mpsc::channel::<()>();
+    spawn(async move {
+        started.send(()).expect("the program receives");
+        let _ = blocked.recv();
+    })?;
+    starts.recv().expect("the task starts");
+    Python::attach(|py| Tokio::shutdown(py, Duration::from_millis(10)))?;
+    drop(unblock);
     Ok(())
 }
 

@@ -25,4 +25,5 @@ mod scale;
 mod streams;
 mod python_streams;
 mod channels;
+mod contracts;
 mod stress;

@@ -1,10 +1,6 @@
 //! Runtimes that are kept busy, and that are several.
 
-use std::{
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::mpsc, thread};
 
 use futures::channel::oneshot;
 use pyo3::prelude::*;
@@ -103,12 +99,10 @@ async fn the_loop_is_free_while_a_runtime_is_busy() -> PyResult<()> {
     let future = awaited(make)?;
     adapter::spawn(async move { drop(sender.send(future.await)) })?;
     started.reached(1).await;
-    let begun = Instant::now();
     for _ in 0..100 {
         on_loop(|_| Ok(())).await?;
     }
     assert_eq!(dropped.get(), 0);
-    assert!(begun.elapsed() < Duration::from_secs(30));
     drop(unblock);
     let value = outcome.await.expect("the task ends by sending")?;
     assert_eq!(Python::attach(|py| value.extract::<i32>(py))?, 1);

@@ -23,6 +23,32 @@ def use(rust, loops):
     loops.run(main())
 
 
+def starts_again(rust):
+    """Whether the Rust runtime starts its threads again in a child: of those behind the bridge, only tokio does."""
+    return rust.__name__ != "bridge" or os.environ.get("BRIDGE_RUNTIME", "tokio") == "tokio"
+
+
+def again(rust, function):
+    """Calls, in a child, what uses the bridge after the parent has used it: where that cannot be, it is an error."""
+    if starts_again(rust):
+        function()
+    else:
+        raises("fork", function)
+
+
+def use_again(rust, loops):
+    again(rust, lambda: use(rust, loops))
+
+
+def use_before(rust, loops):
+    """Sees that a child that is forked at any time from now on has a parent that has used the bridge.
+
+    A runtime that starts again is left for the child, and others, to be the first.
+    """
+    if not starts_again(rust):
+        use(rust, loops)
+
+
 def fork(function):
     """Calls a function in a forked child, which then ends as a program does; gives the child's number."""
     child = os.fork()
@@ -46,7 +72,7 @@ def join(child):
 def child(rust, loops):
     """The child uses the bridge after its parent has used it, and the parent goes on."""
     use(rust, loops)
-    child = fork(lambda: use(rust, loops))
+    child = fork(lambda: use_again(rust, loops))
     use(rust, loops)
     join(child)
     use(rust, loops)
@@ -63,11 +89,15 @@ def child_alone(rust, loops):
 def child_of_a_step(rust, loops):
     """A coroutine forks: no loop runs in the child, which may block. An exit by an exception would be the loop's."""
 
+    def wait():
+        again(rust, lambda: rust.wait(0.001))
+
     async def main():
+        # Also in the course of a delivery of Rust's, which must not be blocked in the parent.
         await rust.after(0.001)
-        # Not in the course of a delivery of Rust's, which must not be blocked in the child either.
+        join(fork_in_thread(wait))
         await asyncio.sleep(0)
-        join(fork_in_thread(lambda: rust.wait(0.001)))
+        join(fork_in_thread(wait))
         await rust.after(0.001)
 
     loops.run(main())
@@ -84,9 +114,9 @@ def idle_child(rust, loops):
 @situation
 def grandchild(rust, loops):
     def family():
-        use(rust, loops)
-        join(fork(lambda: use(rust, loops)))
-        use(rust, loops)
+        use_again(rust, loops)
+        join(fork(lambda: use_again(rust, loops)))
+        use_again(rust, loops)
 
     use(rust, loops)
     join(fork(family))
@@ -97,7 +127,7 @@ def grandchild(rust, loops):
 def many(rust, loops):
     """Children that live at the same time."""
     use(rust, loops)
-    for child in [fork(lambda: use(rust, loops)) for _ in range(4)]:
+    for child in [fork(lambda: use_again(rust, loops)) for _ in range(4)]:
         join(child)
     use(rust, loops)
 
@@ -114,7 +144,7 @@ def pending_in_parent(rust, loops):
         return await asyncio.gather(*futures)
 
     futures = loop.run_until_complete(start())
-    join(fork(lambda: use(rust, loops)))
+    join(fork(lambda: use_again(rust, loops)))
     assert loop.run_until_complete(finish()) == list(range(50))
     loop.close()
 
@@ -133,7 +163,7 @@ def awaited_by_child(rust, loops):
     def await_in_child():
         # The loop is the parent's. The child runs it all the same.
         raises("fork", lambda: loop.run_until_complete(finish()))
-        use(rust, loops)
+        use_again(rust, loops)
 
     future = loop.run_until_complete(start())
     join(fork(await_in_child))
@@ -165,7 +195,7 @@ def cancelled_by_child(rust, loops):
         # The loop is the parent's. The child runs it all the same.
         loop.run_until_complete(cancel(tasks))
         assert all(task.cancelled() for task in tasks), tasks
-        use(rust, loops)
+        use_again(rust, loops)
 
     tasks = loop.run_until_complete(start())
     join(fork(cancel_in_child))
@@ -243,14 +273,14 @@ def inherited_loop_is_closed(rust, loops):
         loop.close()
         del loop
         gc.collect()
-        use(rust, loops)
+        use_again(rust, loops)
 
     loop.run_until_complete(main())
     if loops is asyncio:
         join(fork(close))
     else:
         # libuv takes the parent's descriptors out of the epoll that both share: with or without this library.
-        join(fork(lambda: use(rust, loops)))
+        join(fork(lambda: use_again(rust, loops)))
     for _ in range(3):
         loop.run_until_complete(main())
     loop.close()
@@ -268,7 +298,7 @@ def inherited_loop_is_collected(rust, loops):
     if child == 0:
         del loop
         gc.collect()
-        use(rust, loops)
+        use_again(rust, loops)
         sys.exit(0)
     join(child)
     for _ in range(3):
@@ -284,7 +314,7 @@ def in_coroutine(rust, loops):
     async def main():
         await rust.after(0.001)
         pending = [rust.after(0.05) for _ in range(10)]
-        process = context.Process(target=use, args=(rust, loops))
+        process = context.Process(target=use_again, args=(rust, loops))
         process.start()
         await asyncio.gather(*pending)
         await asyncio.get_running_loop().run_in_executor(None, process.join)
@@ -299,7 +329,7 @@ def in_thread(rust, loops):
     """A thread forks while the loop of another runs."""
 
     def family():
-        join(fork_in_thread(lambda: use(rust, loops)))
+        join(fork_in_thread(lambda: use_again(rust, loops)))
 
     async def main():
         other = asyncio.get_running_loop().run_in_executor(None, family)
@@ -307,6 +337,7 @@ def in_thread(rust, loops):
             await rust.after(0.0005)
         await other
 
+    use_before(rust, loops)
     loops.run(main())
 
 
@@ -337,11 +368,12 @@ def busily(rust, loops):
 
         loops.run(main())
 
+    use_before(rust, loops)
     threads = [threading.Thread(target=loop) for _ in range(2)]
     for thread in threads:
         thread.start()
     for _ in range(5):
-        join(fork_in_thread(lambda: use(rust, loops)))
+        join(fork_in_thread(lambda: use_again(rust, loops)))
     stop.set()
     for thread in threads:
         thread.join()
@@ -358,7 +390,7 @@ def attaching(rust, loops):
 
     loop.run_until_complete(start())
     for _ in range(3):
-        join(fork(lambda: use(rust, loops)))
+        join(fork(lambda: use_again(rust, loops)))
     use(rust, loops)
     loop.close()
 
@@ -379,7 +411,12 @@ def pool(rust, loops, method):
     use(rust, loops)
     with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context(method)) as executor:
         numbers = [executor.submit(work, rust.__name__, loops.__name__, number) for number in range(8)]
-        assert [number.result() for number in numbers] == list(range(8))
+
+        def gather():
+            assert [number.result() for number in numbers] == list(range(8))
+
+        # Those that other methods start have no parent that has used the bridge.
+        again(rust, gather) if method == "fork" else gather()
     use(rust, loops)
 
 
@@ -422,7 +459,7 @@ def in_a_poll(rust, loops):
     """A worker that polls a future forks: the child has what the runtime keeps for its threads, and no runtime."""
 
     def family():
-        return fork_in_thread(lambda: use(rust, loops))
+        return fork_in_thread(lambda: use_again(rust, loops))
 
     async def main():
         join(await rust.forks(family))
@@ -439,22 +476,13 @@ def in_place(rust, loops):
         await rust.local_after(0.001)
 
     def use_in_place():
-        if survives_fork():
-            rust.wait(0.001)
-            loops.run(local())
-        else:
-            raises("fork", lambda: rust.wait(0.001))
-            raises("fork", lambda: loops.run(local()))
+        again(rust, lambda: rust.wait(0.001))
+        again(rust, lambda: loops.run(local()))
 
     rust.wait(0.001)
     join(fork(use_in_place))
     loops.run(local())
     join(fork(use_in_place))
-
-
-def survives_fork():
-    """Whether the runtime of the module under test can be used in a forked child."""
-    return os.environ.get("BRIDGE_RUNTIME", "tokio") == "tokio"
 
 
 @situation

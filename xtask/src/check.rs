@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     process::{Output, Runner},
     python::Python,
-    report::{Outcome, Report},
+    report::{self, Outcome},
     tidy::{self, Files},
     workspace::Workspace,
 };
@@ -25,49 +25,84 @@ const RUNTIMES: [&str; 9] = [
     "glommio",
 ];
 
+/// The crates that are published and have features.
+const WITH_FEATURES: [&str; 8] = [
+    "--package",
+    "pyo3-await",
+    "--package",
+    "pyo3-await-async-std",
+    "--package",
+    "pyo3-await-smol",
+    "--package",
+    "pyo3-await-tokio",
+];
+
+/// The oldest Rust that the crates are for, as their manifests say.
+const OLDEST_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
+
 /// Runs the checks, and says whether all passed.
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python) -> Result<bool> {
     let shell = workspace.shell(python)?;
-    let passes = |command: Cmd<'_>| -> Result<Outcome> {
-        let finished = runner.run(command, Output::Inherit)?;
-        Ok(Outcome::of(if finished.success() { vec![] } else { vec![finished.ending.to_string()] }))
-    };
-
-    let mut report = Report::default();
-    report.step("format", || passes(cmd!(shell, "cargo fmt --all --check")))?;
-    let bench = workspace.existing(bench::MANIFEST)?;
-    report.step("format, benchmark", || passes(cmd!(shell, "cargo fmt --manifest-path {bench} --check")))?;
-    let peer = workspace.existing("pytests/peer/Cargo.toml")?;
-    report.step("format, control", || passes(cmd!(shell, "cargo fmt --manifest-path {peer} --check")))?;
-    report.step("lints", || {
-        passes(cmd!(shell, "cargo clippy --workspace --all-targets --all-features -- -D warnings"))
-    })?;
-    report.step("lints, benchmark", || passes(cmd!(shell, "cargo clippy --manifest-path {bench} -- -D warnings")))?;
-    report.step("lints, stable ABI", || {
-        passes(cmd!(shell, "cargo clippy --package pyo3-await-tokio --features pyo3/abi3-py310 -- -D warnings"))
-    })?;
-    report
-        .step("docs", || passes(cmd!(shell, "cargo doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings")))?;
-    report.step("core has no runtime", || {
-        let tree = cmd!(shell, "cargo tree --package pyo3-await --edges normal,build --prefix none");
-        let tree = runner.run(tree.args(["--all-features", "--target", "all", "--format", "{p}"]), Output::Capture)?;
-        Ok(Outcome::of(match tree.success() {
-            true => runtimes(&tree.output),
-            false => vec![format!("cargo tree: {}", tree.ending)],
-        }))
-    })?;
-    let listing = cmd!(shell, "git ls-files -z --cached --others --exclude-standard");
-    let listing = runner.run(listing, Output::Capture)?;
-    if listing.success() {
+    report::gather(|report| {
+        let mut passes = |name: &str, command: Cmd<'_>| {
+            report.step(name, || {
+                let finished = runner.run(command, Output::Inherit)?;
+                Ok(Outcome::of(if finished.success() { vec![] } else { vec![finished.ending.to_string()] }))
+            })
+        };
+        let bench = workspace.existing(bench::MANIFEST)?;
+        let peer = workspace.existing("pytests/peer/Cargo.toml")?;
+        passes("format", cmd!(shell, "cargo fmt --all --check"))?;
+        passes("format, benchmark", cmd!(shell, "cargo fmt --manifest-path {bench} --check"))?;
+        passes("format, control", cmd!(shell, "cargo fmt --manifest-path {peer} --check"))?;
+        passes("lints", cmd!(shell, "cargo clippy --workspace --all-targets --all-features -- -D warnings"))?;
+        // With the step above these are all sets of features that there are.
+        let crates = WITH_FEATURES;
+        passes("lints, no features", cmd!(shell, "cargo clippy {crates...} --no-default-features -- -D warnings"))?;
+        passes("lints, default features", cmd!(shell, "cargo clippy {crates...} -- -D warnings"))?;
+        passes(
+            "lints, stable ABI",
+            cmd!(shell, "cargo clippy {crates...} --all-features --features pyo3/abi3-py310 -- -D warnings"),
+        )?;
+        passes("lints, benchmark", cmd!(shell, "cargo clippy --manifest-path {bench} -- -D warnings"))?;
+        passes("docs", cmd!(shell, "cargo doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"))?;
+        match toolchain(&runner.run(cmd!(shell, "rustup toolchain list"), Output::Capture)?.output, OLDEST_RUST) {
+            Some(name) => passes(
+                &format!("rust {OLDEST_RUST}"),
+                cmd!(shell, "cargo check {crates...} --all-features").env("RUSTUP_TOOLCHAIN", name),
+            )?,
+            None => report.skip(format!(
+                "rust {OLDEST_RUST}, the oldest that is supported: rustup does not have it; \
+                 `rustup toolchain install {OLDEST_RUST} --profile minimal` installs it"
+            )),
+        }
+        report.step("core has no runtime", || {
+            let tree = cmd!(shell, "cargo tree --package pyo3-await --edges normal,build --prefix none");
+            let tree =
+                runner.run(tree.args(["--all-features", "--target", "all", "--format", "{p}"]), Output::Capture)?;
+            Ok(Outcome::of(match tree.success() {
+                true => runtimes(&tree.output),
+                false => vec![format!("cargo tree: {}", tree.ending)],
+            }))
+        })?;
+        let listing = cmd!(shell, "git ls-files -z --cached --others --exclude-standard");
+        let listing = runner.run(listing, Output::Capture)?;
+        if !listing.success() {
+            report.fail("tidy", format!("git, which lists the files of this checkout: {}", listing.ending));
+            return Ok(());
+        }
         let files = Files::read(&workspace.root, listing.output.split('\0'));
         for (name, rule) in tidy::RULES {
             report.step(name, || Ok(Outcome::of(rule(&files))))?;
         }
-    } else {
-        let complaint = format!("git, which lists the files of this checkout: {}", listing.ending);
-        report.step("tidy", || Ok(Outcome::of(vec![complaint])))?;
-    }
-    Ok(report.close())
+        Ok(())
+    })
+}
+
+/// The name that rustup has, in the list that it prints, for the toolchain of a version such as 1.85.
+fn toolchain<'a>(list: &'a str, version: &str) -> Option<&'a str> {
+    let mut names = list.lines().filter_map(|line| line.split(' ').next());
+    names.find(|name| name.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-'])))
 }
 
 /// The runtimes in what `cargo tree` prints: a line for each package, its name first.
@@ -96,6 +131,14 @@ mod tests {
         assert_eq!(runtimes(clean), Vec::<String>::new());
         let tree = format!("{clean}tokio v1.47.0\nsmol v2.0.0\ntokio v1.47.0 (*)\n");
         assert_eq!(runtimes(&tree), ["smol is among its dependencies", "tokio is among its dependencies"]);
+    }
+
+    #[test]
+    fn a_toolchain_is_found_by_its_version() {
+        let list = "stable-x86_64 (active, default)\n1.8.0-x86_64\n1.850.0-x86_64\n1.85.1-x86_64 (override)\n";
+        assert_eq!(toolchain(list, "1.85"), Some("1.85.1-x86_64"));
+        assert_eq!(toolchain("1.85-x86_64\n", "1.85"), Some("1.85-x86_64"));
+        assert_eq!(toolchain("stable-x86_64\n1.95.0-x86_64\n", "1.85"), None);
     }
 
     #[test]

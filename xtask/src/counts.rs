@@ -23,6 +23,24 @@ impl Counts {
         sum
     }
 
+    /// How many of the tests libtest has left out, by their names or because they are ignored.
+    pub(crate) fn filtered_out(output: &str) -> usize {
+        let output = plain(output);
+        let items = output.lines().filter(|line| line.starts_with("test result: ")).flat_map(|line| line.split(';'));
+        items.filter_map(|item| item.trim().strip_suffix(" filtered out")?.parse::<usize>().ok()).sum()
+    }
+
+    /// How many programs have begun to run tests, and have not come to libtest's closing line.
+    pub(crate) fn unfinished(output: &str) -> usize {
+        let output = plain(output);
+        let begins = |line: &&str| {
+            let number = line.strip_prefix("running ").and_then(|rest| rest.split_once(" test"));
+            number.is_some_and(|(number, rest)| number.parse::<usize>().is_ok() && matches!(rest, "" | "s"))
+        };
+        let ended = output.lines().filter(|line| line.starts_with("test result: ")).count();
+        output.lines().filter(begins).count().saturating_sub(ended)
+    }
+
     /// pytest's closing line, the last of its kind: `=== 1 failed, 2 passed in 0.12s ===`.
     pub(crate) fn of_pytest(output: &str) -> Self {
         let output = plain(output);
@@ -107,6 +125,15 @@ test result: FAILED. 3 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out; 
         for output in ["", "the test result: ok. 1 passed", "test result: ok", "test result: ok. passed; many failed"] {
             assert_eq!(Counts::of_libtest(output), Counts::default(), "{output}");
         }
+    }
+
+    #[test]
+    fn a_program_without_a_closing_line_is_not_finished() {
+        let closed = "running 1 test\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out\n";
+        assert_eq!((Counts::unfinished(closed), Counts::filtered_out(closed)), (0, 2));
+        let cut = format!("\nrunning 2 tests\ntest one ... ok\n\n{closed}\nrunning 0 tests\n{closed}running\n");
+        assert_eq!((Counts::unfinished(&cut), Counts::filtered_out(&cut)), (2, 4));
+        assert_eq!(Counts::unfinished("running late\nrunning 3 testers\nnow running 3 tests\n"), 0);
     }
 
     #[test]

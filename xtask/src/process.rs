@@ -1,9 +1,12 @@
 //! Runs children: each with a time limit, each ended with all that it started when it is over or Ctrl-C comes.
 
+mod group;
 mod watch;
 
 use std::{
     collections::BTreeMap,
+    env,
+    ffi::{OsStr, OsString},
     fmt, io,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Command, ExitStatus, Stdio},
@@ -27,11 +30,25 @@ use crate::{
     report,
 };
 
-/// What would make a child's Python another one than the user's program sees.
+/// Whether a variable would make of a child something else than what is to be tried.
 ///
 /// A foreign `PYTHONHOME` ends an embedded interpreter at its start, `PYTHONUNBUFFERED` hides output that is lost at
-/// exit, and maturin refuses to choose between a venv and a conda environment.
-const REMOVED: [&str; 4] = ["PYTHONHOME", "PYTHONPATH", "PYTHONUNBUFFERED", "CONDA_PREFIX"];
+/// exit, `PYTHONOPTIMIZE` takes the assertions out, and `PYO3_CONFIG_FILE` has PyO3 built for another Python.
+/// maturin refuses to choose between a venv and a conda environment.
+fn is_removed(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    let of_python = name.starts_with(b"PYTHON") || name.starts_with(b"PYO3_") && !name.starts_with(b"PYO3_AWAIT_");
+    of_python || name == b"CONDA_PREFIX"
+}
+
+/// Removes what is inherited, but not what this program has set for `command`.
+fn clean(command: &mut Command, inherited: impl Iterator<Item = OsString>) {
+    for name in inherited.filter(|name| is_removed(name)) {
+        if !command.get_envs().any(|(set, _)| set == name) {
+            command.env_remove(name);
+        }
+    }
+}
 
 /// Runs children. Its clones share what a signal does, and may run children at the same time.
 #[derive(Clone, Debug)]
@@ -78,6 +95,8 @@ pub(crate) enum Ending {
     /// It could not be started, or not be waited for.
     Error(io::Error),
     Status(ExitStatus),
+    /// It succeeded, but what it had started ran on, and was killed.
+    Left,
     TimedOut(Duration),
 }
 
@@ -119,16 +138,13 @@ impl Runner {
     ///
     /// Only a signal that ends the whole command: that a child fails, or cannot be started, is for the caller to judge.
     pub(crate) fn run(&self, command: Cmd<'_>, output: Output) -> Result<Finished> {
-        if let Some(signal) = lock(&self.interrupt).signal {
-            return Err(Stop::Signal(signal));
-        }
+        let (sender, events) = mpsc::channel();
+        let number = lock(&self.interrupt).start(sender.clone())?;
         if matches!(output, Output::Inherit | Output::Tee) {
             report::progress(&format!("$ {command}"));
         }
         let mut command = Command::from(command);
-        for name in REMOVED {
-            command.env_remove(name);
-        }
+        clean(&mut command, env::vars_os().map(|(name, _)| name));
         command.stdin(Stdio::null()).process_group(0);
         if output != Output::Inherit {
             command.stdout(Stdio::piped());
@@ -137,8 +153,6 @@ impl Runner {
             command.stderr(Stdio::piped());
         }
 
-        let (sender, events) = mpsc::channel();
-        let number = lock(&self.interrupt).start(sender.clone());
         let finished = match command.spawn() {
             Ok(child) => Watch::new(self, child, sender, output).follow(&events),
             Err(error) => Finished { ending: Ending::Error(error), output: String::new() },
@@ -150,11 +164,14 @@ impl Runner {
 }
 
 impl Interrupt {
-    /// Notes a child that is about to run, and gives its number.
-    fn start(&mut self, events: Sender<Event>) -> u64 {
+    /// Notes a child that is about to run, and gives its number; after a signal none is to run.
+    fn start(&mut self, events: Sender<Event>) -> Result<u64> {
+        if let Some(signal) = self.signal {
+            return Err(Stop::Signal(signal));
+        }
         self.started += 1;
         self.running.insert(self.started, events);
-        self.started
+        Ok(self.started)
     }
 }
 
@@ -166,7 +183,7 @@ impl Finished {
     pub(crate) fn exit_code(&self) -> Option<i32> {
         match self.ending {
             Ending::Status(status) => status.code(),
-            Ending::Error(_) | Ending::TimedOut(_) => None,
+            Ending::Error(_) | Ending::Left | Ending::TimedOut(_) => None,
         }
     }
 
@@ -185,6 +202,7 @@ impl fmt::Display for Ending {
                 (None, Some(signal)) => write!(f, "ended by signal {signal}"),
                 (None, None) => write!(f, "{status}"),
             },
+            Self::Left => f.write_str("left processes behind, which were killed"),
             Self::TimedOut(limit) => write!(f, "killed after {} s, its time limit", limit.as_secs_f64()),
         }
     }

@@ -15,7 +15,6 @@ use xshell::{Shell, cmd};
 use crate::{
     error::{Result, Stop},
     process::{Ending, Output, Runner},
-    report,
 };
 
 /// The oldest version that the bridge supports.
@@ -64,42 +63,68 @@ pub(crate) fn find(runner: &Runner, choice: Option<&OsStr>) -> Result<Python> {
     judge(&name, &finished.output).map_err(Stop::Failed)
 }
 
-/// `chosen`, and of each other version that can be found the newest that will do: the oldest version first.
+/// `chosen`, and of each other version that can be found the newest that will do: the oldest version first; and which
+/// versions will not do, with the reasons.
 ///
 /// # Errors
 ///
-/// Only a signal that ends the whole command: what will not do is passed over, and named.
-pub(crate) fn find_all(runner: &Runner, chosen: Python) -> Result<Vec<Python>> {
+/// Only a signal that ends the whole command.
+pub(crate) fn find_all(runner: &Runner, chosen: Python) -> Result<(Vec<Python>, Vec<String>)> {
     let mut found = vec![chosen];
-    for candidate in candidates() {
-        match find(runner, Some(candidate.as_os_str())) {
+    let mut refused = Vec::new();
+    for (tag, path) in candidates() {
+        match find(runner, Some(path.as_os_str())) {
             Ok(python) => found.push(python),
-            Err(Stop::Failed(reason)) => report::progress(&format!("passed over: {reason}")),
+            Err(Stop::Failed(reason)) => refused.push((tag, reason)),
             Err(stop) => return Err(stop),
         }
     }
-    Ok(one_of_each(found))
+    let passed_over = passed_over(refused, &found);
+    Ok((one_of_each(found), passed_over))
 }
 
-/// Those on `PATH` by the names that installations of several versions give them, and those that pyenv has built.
-fn candidates() -> Vec<PathBuf> {
+/// Of those refused, one of each version of which there is no other.
+fn passed_over(mut refused: Vec<(String, String)>, found: &[Python]) -> Vec<String> {
+    refused.retain(|(tag, _)| !found.iter().any(|python| python.tag == *tag));
+    refused.sort_by(|(one, _), (other, _)| one.cmp(other));
+    refused.dedup_by(|(one, _), (other, _)| one == other);
+    refused.into_iter().map(|(tag, reason)| format!("python {tag}: {reason}")).collect()
+}
+
+/// Those on `PATH` by the names that installations of several versions give them, and those that pyenv has built: the
+/// tags that their names promise, and their paths.
+fn candidates() -> Vec<(String, PathBuf)> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut found = Vec::new();
     for folder in env::split_paths(&path) {
         for minor in OLDEST.1..OLDEST.1 + 20 {
             for suffix in ["", "t"] {
-                found.push(folder.join(format!("python{}.{minor}{suffix}", OLDEST.0)));
+                let tag = format!("{}.{minor}{suffix}", OLDEST.0);
+                let path = folder.join(format!("python{tag}"));
+                found.push((tag, path));
             }
         }
     }
     let home = || env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv"));
     let pyenv = env::var_os("PYENV_ROOT").map(PathBuf::from).or_else(home);
     // pyenv's names on `PATH` are scripts, which refuse what is not chosen at the moment.
-    found.retain(|candidate| candidate.exists() && !pyenv.as_ref().is_some_and(|pyenv| candidate.starts_with(pyenv)));
+    found.retain(|(_, path)| !pyenv.as_ref().is_some_and(|pyenv| path.starts_with(pyenv)));
     let versions = pyenv.and_then(|pyenv| fs::read_dir(pyenv.join("versions")).ok());
-    let versions = versions.into_iter().flatten().flatten().map(|version| version.path().join("bin/python3"));
-    found.extend(versions.filter(|candidate| candidate.exists()));
+    for version in versions.into_iter().flatten().flatten() {
+        if let Some(tag) = tag_of_pyenv(&version.file_name().to_string_lossy()) {
+            found.push((tag, version.path().join("bin/python3")));
+        }
+    }
+    found.retain(|(_, path)| path.exists());
     found
+}
+
+/// The tag that a folder of pyenv's is for, `3.13t` for `3.13.0t`: its name if that is no version, none if it is too
+/// old to be meant.
+fn tag_of_pyenv(folder: &str) -> Option<String> {
+    let Some((major, minor)) = parse_version(folder) else { return Some(folder.to_owned()) };
+    let suffix = if folder.ends_with('t') { "t" } else { "" };
+    ((major, minor) >= OLDEST).then(|| format!("{major}.{minor}{suffix}"))
 }
 
 /// The first, and of each other version the newest: builds for two of the same would undo each other.
@@ -295,6 +320,27 @@ mod tests {
         let expected =
             [("3.9", "3.9.9"), ("3.10", "3.10.13"), ("3.12", "3.12.1"), ("3.13t", "3.13.0"), ("3.13", "3.13.0")];
         assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn of_each_version_that_will_not_do_one_is_named() {
+        let found = [judge("python3", &answer(&[])).unwrap()];
+        let refused = ["3.14", "3.12", "3.13t", "3.14"].map(|tag| (tag.to_owned(), "no".to_owned()));
+        assert_eq!(passed_over(refused.to_vec(), &found), ["python 3.13t: no", "python 3.14: no"]);
+    }
+
+    #[test]
+    fn the_folders_of_pyenv_have_the_names_of_versions() {
+        for (folder, tag) in [
+            ("3.12.1", Some("3.12")),
+            ("3.13.0t", Some("3.13t")),
+            ("3.14-dev", Some("3.14-dev")),
+            ("3.9.18", None),
+            ("2.7.18", None),
+            ("pypy3.10-7.3", Some("pypy3.10-7.3")),
+        ] {
+            assert_eq!(tag_of_pyenv(folder).as_deref(), tag, "{folder}");
+        }
     }
 
     #[test]

@@ -39,9 +39,29 @@ impl Outcome {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     steps: Vec<(String, Outcome, Duration)>,
+    /// What was not tried, and why.
+    skipped: Vec<String>,
+    /// Why not all steps were come to.
+    stopped: Option<String>,
+}
+
+/// Runs the steps of a command and prints what came of them, whether all was well or not, or an error came between.
+pub(crate) fn gather(steps: impl FnOnce(&mut Report) -> Result<()>) -> Result<bool> {
+    let (report, ended) = Report::of(steps);
+    if ended.is_ok() || !report.steps.is_empty() {
+        print(&report.summary());
+    }
+    ended.map(|()| report.counts().failed == 0)
 }
 
 impl Report {
+    fn of(steps: impl FnOnce(&mut Self) -> Result<()>) -> (Self, Result<()>) {
+        let mut report = Self::default();
+        let ended = steps(&mut report);
+        report.stopped = ended.as_ref().err().map(ToString::to_string);
+        (report, ended)
+    }
+
     /// Runs a step and notes what came of it.
     ///
     /// # Errors
@@ -55,14 +75,18 @@ impl Report {
         Ok(())
     }
 
-    /// Prints the summary, and says whether all was well.
-    pub(crate) fn close(&self) -> bool {
-        print(&self.summary());
-        self.all_passed()
+    /// Notes a step that could not be begun.
+    pub(crate) fn fail(&mut self, name: &str, complaint: String) {
+        progress(&format!("{name}: {complaint}"));
+        self.steps.push((name.to_owned(), Outcome::of(vec![complaint]), Duration::ZERO));
     }
 
-    fn all_passed(&self) -> bool {
-        self.counts().failed == 0
+    /// Notes what is not tried, once.
+    pub(crate) fn skip(&mut self, what: String) {
+        if !self.skipped.contains(&what) {
+            progress(&format!("skipped: {what}"));
+            self.skipped.push(what);
+        }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -90,10 +114,19 @@ impl Report {
                 put(&mut text, format_args!("failed: {name}: {complaint}\n"));
             }
         }
+        for what in &self.skipped {
+            put(&mut text, format_args!("skipped: {what}\n"));
+        }
+        if let Some(stopped) = &self.stopped {
+            put(&mut text, format_args!("not finished: {stopped}\n"));
+        }
         let Counts { passed, failed, ignored } = self.counts();
         put(&mut text, format_args!("{passed} passed, {failed} failed"));
         if ignored > 0 {
             put(&mut text, format_args!(", {ignored} skipped"));
+        }
+        if self.stopped.is_some() {
+            text.push_str(", not finished");
         }
         text.push('\n');
         text
@@ -107,6 +140,7 @@ fn put(text: &mut String, line: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Stop;
 
     fn outcome(passed: usize, failed: usize, ignored: usize, complaints: &[&str]) -> Outcome {
         let complaints = complaints.iter().map(|&complaint| complaint.to_owned()).collect();
@@ -116,7 +150,7 @@ mod tests {
     fn report(steps: Vec<(&'static str, Outcome)>) -> Report {
         let steps =
             steps.into_iter().map(|(name, outcome)| (name.to_owned(), outcome, Duration::from_millis(1250))).collect();
-        Report { steps }
+        Report { steps, ..Report::default() }
     }
 
     #[test]
@@ -130,7 +164,6 @@ doc              3       0        0      1.2
 15 passed, 0 failed
 ";
         assert_eq!(report.summary(), expected);
-        assert!(report.all_passed());
     }
 
     #[test]
@@ -143,7 +176,28 @@ doc              3       0        0      1.2
         let summary = report.summary();
         let tail = "\n\nfailed: a\nfailed: b: exit code 101\nfailed: b: ran no test\n2 passed, 3 failed, 4 skipped\n";
         assert!(summary.ends_with(tail), "{summary}");
-        assert!(!report.all_passed());
+    }
+
+    #[test]
+    fn what_was_skipped_is_named_before_the_counts() {
+        let mut report = report(vec![("a", outcome(1, 0, 0, &[]))]);
+        for _ in 0..2 {
+            report.skip("python 3.14: too new".to_owned());
+        }
+        assert!(report.summary().ends_with("\n\nskipped: python 3.14: too new\n1 passed, 0 failed\n"));
+    }
+
+    #[test]
+    fn what_cuts_it_short_is_named_after_what_was_done() {
+        let (report, ended) = Report::of(|report| {
+            report.step("a", || Ok(Outcome::of(vec![])))?;
+            report.fail("b", "no".to_owned());
+            report.step("c", || Err(Stop::Signal(2)))
+        });
+        assert_eq!(ended, Err(Stop::Signal(2)));
+        let summary = report.summary();
+        let tail = "failed: b: no\nnot finished: interrupted\n1 passed, 1 failed, not finished\n";
+        assert!(summary.ends_with(tail), "{summary}");
     }
 
     #[test]

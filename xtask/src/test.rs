@@ -1,13 +1,13 @@
 //! `cargo xtask test`: every test there is, whatever came of those before.
 
-use std::{ffi::OsString, path::Path};
+use std::{env, ffi::OsString, path::Path};
 
 use clap::{Args, ValueEnum};
 use xshell::{Cmd, cmd};
 
 use crate::{
     counts::Counts,
-    error::Result,
+    error::{Result, Stop},
     process::{Ending, Finished, Output, Runner},
     python::{self, Python},
     report::{self, Outcome, Report},
@@ -21,19 +21,25 @@ const NO_TESTS_COLLECTED: i32 = 5;
 /// Which tests.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// Integration tests on this event loop only.
+    /// Integration tests on this event loop only: Rust's that have it in their program's name, and Python's.
+    ///
+    /// That leaves out the guide's doc tests, and programs that are about something else, such as test_embedded.
     #[arg(long, value_enum)]
     event_loop: Option<EventLoop>,
 
-    /// Integration tests on this Rust runtime only, such as tokio.
+    /// Rust integration tests on this Rust runtime only, such as tokio: those of the programs test_tokio_*.
+    ///
+    /// That leaves out the guide's doc tests. Python's are on tokio, and all run.
     #[arg(long, value_name = "NAME")]
     runtime: Option<String>,
 
     /// The Python-driven tests only, with their extension module built for the stable ABI.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["runtime", "extra"])]
     abi3: bool,
 
     /// Once with each Python that can be found and will do: those on PATH by names such as python3.12, and pyenv's.
+    ///
+    /// Those that will not do are named in the summary.
     #[arg(long)]
     each_python: bool,
 
@@ -51,21 +57,34 @@ enum EventLoop {
     Uvloop,
 }
 
+/// How long a test may take that says nothing of it, unless the user does.
+const TEST_TIMEOUT: (&str, &str) = ("PYO3_AWAIT_TEST_TIMEOUT", "2m");
+
 /// Runs the tests, and says whether all passed.
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: Python, options: &Options) -> Result<bool> {
-    let mut report = Report::default();
-    if options.each_python {
-        for python in python::find_all(runner, python)? {
-            report::progress(&format!("\npython: {} at {}", python.version, python.executable.display()));
-            test(workspace, runner, &python, options, &format!("{} ", python.tag), &mut report)?;
+    report::gather(|report| {
+        if options.each_python {
+            let (found, passed_over) = python::find_all(runner, python)?;
+            for python in &found {
+                report::progress(&format!("\npython: {} at {}", python.version, python.executable.display()));
+                match test(workspace, runner, python, options, &format!("{} ", python.tag), report) {
+                    // That one of them is not ready says nothing of the others.
+                    Err(Stop::Failed(reason)) => report.fail(&format!("{} all tests", python.tag), reason),
+                    ended => ended?,
+                }
+            }
+            if let ([_], []) = (&*found, &*passed_over) {
+                report.skip("every other Python: none was found".to_owned());
+            }
+            passed_over.into_iter().for_each(|reason| report.skip(reason));
+        } else {
+            test(workspace, runner, &python, options, "", report)?;
         }
-    } else {
-        test(workspace, runner, &python, options, "", &mut report)?;
-    }
-    if report.counts().total() == 0 {
-        report.step("all tests", || Ok(Outcome::of(vec!["no test has that in its name".to_owned()])))?;
-    }
-    Ok(report.close())
+        if report.counts().total() == 0 {
+            report.fail("all tests", "no test has that in its name".to_owned());
+        }
+        Ok(())
+    })
 }
 
 /// Runs the tests with one Python; what `report` calls them begins with `prefix`.
@@ -79,10 +98,11 @@ fn test(
 ) -> Result<()> {
     let venv = venv::ensure(workspace, runner, python, Venv::Tests)?;
     let shell = workspace.shell_in(python, &venv)?;
-    let filtered = options.filter.is_some() || !options.extra.is_empty();
-    let libtest = |command: Cmd<'_>| -> Result<Outcome> {
-        let finished = runner.run(command.args(options.of_libtest()), Output::Tee)?;
-        Ok(judge(&finished, Counts::of_libtest(&finished.output), filtered))
+    if env::var_os(TEST_TIMEOUT.0).is_none() {
+        shell.set_var(TEST_TIMEOUT.0, TEST_TIMEOUT.1);
+    }
+    let libtest = |command: Cmd<'_>, without: &[&str]| -> Result<Outcome> {
+        Ok(judge_libtest(&runner.run(command.args(options.of_libtest(without)), Output::Tee)?))
     };
 
     if options.abi3 {
@@ -90,16 +110,23 @@ fn test(
             python_tests(workspace, runner, python, &venv, options)
         });
     }
+    // What is not there is not asked for: the tests need Rust and a Python.
+    let nextest = runner.run(cmd!(shell, "cargo nextest --version"), Output::CaptureBoth)?.success();
+    let without = if nextest { &[][..] } else { &["under_nextest"] };
+    if !nextest {
+        report.skip("the test under_nextest: `cargo install cargo-nextest --locked` installs what it needs".to_owned());
+    }
     report.step(&format!("{prefix}unit tests"), || {
-        libtest(cmd!(shell, "cargo test --workspace --exclude pyo3-await-pytests --no-fail-fast --tests"))
+        let tests = cmd!(shell, "cargo test --workspace --exclude pyo3-await-pytests --no-fail-fast --tests");
+        libtest(tests, without)
     })?;
     report.step(&format!("{prefix}doc tests"), || {
-        libtest(cmd!(shell, "cargo test --workspace --exclude pyo3-await-pytests --no-fail-fast --doc"))
+        libtest(cmd!(shell, "cargo test --workspace --exclude pyo3-await-pytests --no-fail-fast --doc"), &[])
     })?;
     report.step(&format!("{prefix}rust integration tests"), || {
         let only = options.integration_tests().map(|pattern| ["--test".to_owned(), pattern]);
         let only = only.iter().flatten();
-        libtest(cmd!(shell, "cargo test --package pyo3-await-pytests --no-fail-fast {only...}"))
+        libtest(cmd!(shell, "cargo test --package pyo3-await-pytests --no-fail-fast {only...}"), &[])
     })?;
     report.step(&format!("{prefix}python tests"), || python_tests(workspace, runner, python, &venv, options))
 }
@@ -134,8 +161,21 @@ fn python_tests(
     Ok(judge(&finished, Counts::of_pytest(&finished.output), options.filter.is_some()))
 }
 
+/// What came of a step whose tests are libtest's, or those of our own harness.
+pub(crate) fn judge_libtest(finished: &Finished) -> Outcome {
+    let output = &finished.output;
+    let mut outcome = judge(finished, Counts::of_libtest(output), Counts::filtered_out(output) > 0);
+    let unfinished = Counts::unfinished(output);
+    if unfinished > 0 {
+        // A test may end its program with success.
+        outcome.counts.failed = outcome.counts.failed.max(1);
+        outcome.complaints.push(format!("test programs that ended before all their tests had: {unfinished}"));
+    }
+    outcome
+}
+
 /// What came of a step that ended as `finished` and reported `counts`; a filter may leave it without any test.
-pub(crate) fn judge(finished: &Finished, mut counts: Counts, filtered: bool) -> Outcome {
+fn judge(finished: &Finished, mut counts: Counts, filtered: bool) -> Outcome {
     let mut complaints = Vec::new();
     let empty = counts.total() == 0;
     let nothing_to_run = empty && filtered && finished.exit_code() == Some(NO_TESTS_COLLECTED);
@@ -153,15 +193,18 @@ pub(crate) fn judge(finished: &Finished, mut counts: Counts, filtered: bool) -> 
 }
 
 impl Options {
-    /// What `cargo test` passes on to the test programs.
-    fn of_libtest(&self) -> impl Iterator<Item = OsString> {
-        let dashes = (!self.extra.is_empty()).then(|| OsString::from("--"));
-        self.filter.iter().map(OsString::from).chain(dashes).chain(self.extra.iter().cloned())
+    /// What `cargo test` passes on to the test programs, which are to leave out the tests `without`.
+    fn of_libtest(&self, without: &[&str]) -> impl Iterator<Item = OsString> {
+        let skips = without.iter().flat_map(|name| ["--skip".into(), name.into()]);
+        let options: Vec<OsString> = skips.chain(self.extra.iter().cloned()).collect();
+        let dashes = (!options.is_empty()).then(|| OsString::from("--"));
+        self.filter.iter().map(OsString::from).chain(dashes).chain(options)
     }
 
     /// A pattern for the names of the integration tests, if some are to be left out.
     ///
     /// They are called `test_<runtime>_<event loop>`, or with more in between: `test_tokio_current_thread_uvloop`.
+    /// Those that choose their event loops themselves have another word in its place: `test_tokio_chapter`.
     fn integration_tests(&self) -> Option<String> {
         let runtime = self.runtime.as_ref().map(|runtime| runtime.replace('-', "_"));
         match (runtime, self.event_loop.map(EventLoop::name)) {
@@ -222,15 +265,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_python_driven_tests_do_not_know_is_refused_with_them() {
+        for line in [&["test", "--abi3", "--runtime", "smol"][..], &["test", "--abi3", "--", "--nocapture"]] {
+            assert!(Line::try_parse_from(line).is_err(), "{line:?}");
+        }
+        assert!(options(&["--abi3", "--event-loop", "uvloop", "cancel"]).abi3);
+    }
+
+    #[test]
     fn what_follows_two_dashes_is_not_the_filter() {
         let Options { filter, extra, .. } = options(&["--", "--nocapture"]);
         assert_eq!((filter, extra), (None, vec!["--nocapture".into()]));
         let Options { filter, extra, .. } = options(&["cancel", "--", "--test-threads", "1"]);
         assert_eq!((filter.as_deref(), extra.len()), (Some("cancel"), 2));
-        let passed_on = |line| options(line).of_libtest().collect::<Vec<_>>();
+        let passed_on = |line| options(line).of_libtest(&[]).collect::<Vec<_>>();
         assert_eq!(passed_on(&["cancel"]), ["cancel"]);
         assert_eq!(passed_on(&["cancel", "--", "--nocapture"]), ["cancel", "--", "--nocapture"]);
         assert!(passed_on(&[]).is_empty());
+        let without: Vec<_> = options(&["cancel", "--", "--nocapture"]).of_libtest(&["one"]).collect();
+        assert_eq!(without, ["cancel", "--", "--skip", "one", "--nocapture"]);
     }
 
     #[test]
@@ -246,6 +299,29 @@ mod tests {
         // A filter is no excuse.
         let outcome = judge(&exited(101), counts(0, 0), true);
         assert_eq!(outcome, Outcome { counts: counts(0, 1), complaints: vec!["exit code 101".to_owned()] });
+    }
+
+    #[test]
+    fn a_program_that_ends_before_its_tests_is_a_failure_and_named() {
+        let cut = Finished { output: "running 3 tests\ntest one ... ok\n".to_owned(), ..exited(0) };
+        let complaint = "test programs that ended before all their tests had: 1";
+        let closed = "running 1 test\n\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let after = Finished { output: format!("{closed}{}", cut.output), ..exited(0) };
+        assert_eq!(judge_libtest(&after), Outcome { counts: counts(1, 1), complaints: vec![complaint.to_owned()] });
+        assert!(judge_libtest(&cut).complaints.contains(&complaint.to_owned()));
+        let whole = Finished { output: closed.to_owned(), ..exited(0) };
+        assert_eq!(judge_libtest(&whole), Outcome { counts: counts(1, 0), complaints: vec![] });
+    }
+
+    #[test]
+    fn what_was_left_out_excuses_a_step_without_tests() {
+        let of = |filtered_out| {
+            let line =
+                format!("test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; {filtered_out} filtered out\n");
+            judge_libtest(&Finished { output: line, ..exited(0) })
+        };
+        assert_eq!(of(3), Outcome::default());
+        assert_eq!(of(0).complaints, ["ran no test"]);
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The venvs with what the commands need, at the pinned versions.
 
 use std::{
-    fs,
+    ffi::OsString,
+    fmt,
+    fs::{self, File},
+    mem,
     path::{Path, PathBuf},
     time::Instant,
 };
 
+use rustix::fs::{FlockOperation, flock};
 use xshell::cmd;
 
 use crate::{
@@ -47,6 +51,8 @@ const STAMP: &str = "made-from.txt";
 
 /// Makes the venv for `python` if there is none, or if it was made from something else than it would be now.
 ///
+/// Until this process ends no other command uses the venv: what `maturin develop` installs is there once.
+///
 /// # Errors
 ///
 /// When the interpreter cannot make a venv, or pip cannot install the requirements; pip has then said why.
@@ -55,6 +61,7 @@ pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python, ki
     let requirements = workspace.existing(kind.requirements())?;
     let shell = workspace.shell(python)?;
     let stamp = stamp(python, &shell.read_file(requirements)?);
+    reserve(&venv)?;
     if is_current(&venv, &stamp) {
         return Ok(venv);
     }
@@ -65,7 +72,15 @@ pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python, ki
     let started = Instant::now();
     report::progress(&format!("venv: making {}", venv.display()));
     let executable = &python.executable;
-    runner.run(cmd!(shell, "{executable} -m venv --clear {venv}"), Output::Inherit)?.expect("making the venv")?;
+    let made = runner.run(cmd!(shell, "{executable} -m venv --clear {venv}"), Output::Inherit)?;
+    if !made.success() {
+        return Err(Stop::Failed(format!(
+            "making {}: {}; Python has said why, above: see that it can be written there, or name another Python with \
+             --python",
+            venv.display(),
+            made.ending
+        )));
+    }
     report::progress("venv: installing pinned requirements ...");
     let pip = venv.join("bin/python");
     let pip = cmd!(shell, "{pip} -m pip --disable-pip-version-check --no-input install --quiet -r {requirements}");
@@ -79,6 +94,24 @@ pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python, ki
     shell.write_file(venv.join(STAMP), stamp)?;
     report::progress(&format!("venv: ready after {:.1} s", started.elapsed().as_secs_f64()));
     Ok(venv)
+}
+
+/// Waits until no other process has `venv`, and has it until this one ends.
+fn reserve(venv: &Path) -> Result<()> {
+    // Beside it, since a venv that is made anew is emptied; `3.12` would be taken for an extension.
+    let mut path = OsString::from(venv);
+    path.push(".lock");
+    let path = PathBuf::from(path);
+    let failed = |error: &dyn fmt::Display| Stop::Failed(format!("cannot lock {}: {error}", path.display()));
+    fs::create_dir_all(venv.parent().unwrap_or(venv)).map_err(|error| failed(&error))?;
+    let file = File::create(&path).map_err(|error| failed(&error))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        report::progress(&format!("venv: waiting for another command, which uses {}", venv.display()));
+        flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error))?;
+    }
+    // The lock goes with the file.
+    mem::forget(file);
+    Ok(())
 }
 
 /// All that the venv depends on, in full, so that a person can see what changed.
@@ -130,6 +163,17 @@ mod tests {
         assert!(!is_current(venv, &stamp(&python("3.12.2"), "pytest==1\n")));
         shell.remove_path(venv.join("bin/python")).unwrap();
         assert!(!is_current(venv, &made_from), "a stamp alone runs nothing");
+    }
+
+    /// The lock is this process's, but of another open file, as that of another process would be.
+    #[test]
+    fn a_venv_that_is_used_is_reserved() {
+        let shell = Shell::new().unwrap();
+        let folder = shell.create_temp_dir().unwrap();
+        let venv = folder.path().join("new/venv-3.12");
+        reserve(&venv).unwrap();
+        let file = File::open(folder.path().join("new/venv-3.12.lock")).unwrap();
+        assert!(flock(&file, FlockOperation::NonBlockingLockExclusive).is_err());
     }
 
     #[test]

@@ -153,6 +153,10 @@ where
         }
     }
 
+    fn into_cancel(self: Arc<Self>) -> Arc<dyn Cancel> {
+        self
+    }
+
     fn start(self: Arc<Self>, waiter: u32, locals: TaskLocals) {
         self.letter.waiter.store(waiter, Ordering::Relaxed);
         let _ = self.letter.locals.set(locals);

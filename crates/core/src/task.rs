@@ -107,6 +107,9 @@ pub(crate) trait Start: Cancel {
     /// Called at most once, by the owner of the only reference, on the event loop's thread and before `start`.
     fn poll_in_place(self: Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> Polled;
 
+    /// The task, as what can be cancelled.
+    fn into_cancel(self: Arc<Self>) -> Arc<dyn Cancel>;
+
     /// Goes on with a future that has not ended: for the most part, spawns it on its runtime.
     ///
     /// Called at most once.
@@ -168,7 +171,7 @@ pub(crate) fn start(
         return Err(error::no_running_event_loop(&format!("the Rust future '{}'", task.path().name())));
     };
     let event_loop = Arc::clone(locals.handle());
-    let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&task) as Arc<dyn Cancel>)?;
+    let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&task).into_cancel())?;
     let waiter = event_loop.insert(InFlight::Waiter(future.clone().unbind()));
     task.start(waiter, locals);
     Ok(future)
@@ -274,6 +277,10 @@ where
             Some(end) => Polled::Ended(end.settle(py, self.path())),
             None => Polled::Waits(self),
         }
+    }
+
+    fn into_cancel(self: Arc<Self>) -> Arc<dyn Cancel> {
+        self
     }
 
     fn start(self: Arc<Self>, waiter: u32, locals: TaskLocals) {

@@ -213,12 +213,22 @@ fn ctrl_c_is_a_keyboard_interrupt() {
 /// Python handles a signal on the main thread, which has to hear of it.
 fn a_signal_in_another_thread_wakes_the_event_loop() {
     let code = "
-import asyncio, signal, threading
+import asyncio, signal, sys, threading
+# Nothing but to wait makes a thread let go of the interpreter now.
+sys.setswitchinterval(3600)
+waits = threading.Event()
 def interrupt():
-    # If the main thread is not waiting for events by then, this shows nothing.
-    threading.main_thread().join(0.1)
+    # This thread runs again when the main thread waits for events, not before.
+    waits.wait()
     signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 async def main():
+    selector = asyncio.get_running_loop()._selector
+    select = selector.select
+    def selects(timeout=None):
+        if timeout is None or timeout > 60:
+            waits.set()
+        return select(timeout)
+    selector.select = selects
     threading.Thread(target=interrupt).start()
     await asyncio.sleep(3600)
 ";
@@ -227,14 +237,20 @@ async def main():
 }
 
 fn an_ignored_ctrl_c_stays_ignored() {
-    let code = WAITS.replace("sleep(30)", "sleep(0.5)");
+    let code = "
+import asyncio, sys
+async def main():
+    print('waiting', flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+    print('went on')
+";
     let mut command = Command::new("sh");
     let program = env::current_exe().expect("the program knows its path");
     command.args(["-c", "trap '' INT; exec \"$0\" \"$1\""]).arg(program).arg(code);
     command.envs(subject("python").get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let run = interrupted(&mut command, "waiting");
-    run.exits_with(0).prints("cleaned up\n").expect("nothing is reported", run.stderr.is_empty());
+    run.exits_with(0).prints("went on\n").expect("nothing is reported", run.stderr.is_empty());
 }
 
 /// Python buffers what it writes to a pipe until its end.

@@ -6,8 +6,10 @@ use std::{
     env, fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
-    process::{Command, Output},
-    sync::LazyLock,
+    process::{self, Command},
+    sync::{LazyLock, mpsc},
+    thread,
+    time::Duration,
 };
 
 const MANIFEST: &str = r#"
@@ -207,11 +209,23 @@ fn cargo(arguments: &[&str]) -> Command {
 /// Runs `cargo test` with the given options, and the given arguments for the test program.
 fn cargo_test(options: &[&str], arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = cargo(&[&["test"], options].concat());
-    text(command.arg("--").args(arguments).output().expect("cargo runs"))
+    text(command.arg("--").args(arguments))
 }
 
-/// The exit code and all that was written.
-fn text(output: Output) -> (Option<i32>, String) {
+/// More than it takes to build all of it, optimized, on a machine that has other things to do.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// Runs a command: the exit code and all that was written.
+fn text(command: &mut Command) -> (Option<i32>, String) {
+    let (ended, waits) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        if waits.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!("cargo has not ended after {LIMIT:?}");
+            process::abort();
+        }
+    });
+    let output = command.output().expect("cargo runs");
+    drop(ended);
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
@@ -285,15 +299,14 @@ fn under_rusts_own_harness() {
 
 #[test]
 fn under_nextest() {
-    let installed = cargo(&["nextest", "--version"]).output().is_ok_and(|output| output.status.success());
-    if !installed {
-        eprintln!("cargo-nextest is not installed: nothing to see");
-        return;
-    }
-    let run = |target| {
-        let mut command = cargo(&["nextest", "run", "--no-fail-fast", "--test", target]);
-        text(command.output().expect("cargo runs"))
-    };
+    let (code, version) = text(&mut cargo(&["nextest", "--version"]));
+    assert_eq!(
+        code,
+        Some(0),
+        "{version}\nthis test needs cargo-nextest: `cargo install cargo-nextest --locked` installs it, and \
+         `-- --skip under_nextest` does without"
+    );
+    let run = |target| text(&mut cargo(&["nextest", "run", "--no-fail-fast", "--test", target]));
     expect(&run("test_example"), 0, &["2 tests run: 2 passed, 0 skipped"]);
     expect(&run("ours"), 100, &["7 tests run: 4 passed, 3 failed, 1 skipped", "timed out after 200ms"]);
 }
@@ -301,7 +314,7 @@ fn under_nextest() {
 /// The compiler shows where it is written, and what could be instead.
 #[test]
 fn outputs_that_are_not_accepted() {
-    let output = text(cargo(&["check", "--test", "wrong_outputs"]).output().expect("cargo runs"));
+    let output = text(&mut cargo(&["check", "--test", "wrong_outputs"]));
     for (kind, place) in [("usize", "3:22"), ("bool", "8:18"), ("u8", "13:20")] {
         expect(
             &output,

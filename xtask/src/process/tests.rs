@@ -90,16 +90,30 @@ fn there_is_no_standard_input() {
     assert_eq!(capture(&runner(), "cat; echo end").unwrap().output, "end\n");
 }
 
+/// What a command removes from, and what it adds to, the environment that it inherits.
+fn changes(command: &Command) -> Vec<(&str, Option<&str>)> {
+    command
+        .get_envs()
+        .map(|(name, value)| (name.to_str().unwrap(), value.map(|value| value.to_str().unwrap())))
+        .collect()
+}
+
 #[test]
 fn variables_that_change_python_do_not_reach_a_child() {
-    let shell = Shell::new().unwrap();
-    for name in REMOVED {
-        shell.set_var(name, "/nowhere");
-    }
-    shell.set_var("XTASK_TEST", "kept");
-    let finished = runner().run(cmd!(shell, "env"), Output::Capture).unwrap();
-    assert!(finished.output.contains("XTASK_TEST=kept"));
-    assert!(!finished.output.contains("/nowhere"), "{}", finished.output);
+    let inherited = ["CONDA_PREFIX", "PATH", "PYO3_AWAIT_TEST_TIMEOUT", "PYO3_CONFIG_FILE", "PYO3_PYTHON"];
+    let inherited = inherited.iter().chain(&["PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "THEPYTHON"]);
+    let mut command = Command::new("env");
+    command.env("PYO3_PYTHON", "chosen").env("PYTHONHASHSEED", "0");
+    clean(&mut command, inherited.map(OsString::from));
+    let expected = [
+        ("CONDA_PREFIX", None),
+        ("PYO3_CONFIG_FILE", None),
+        ("PYO3_PYTHON", Some("chosen")),
+        ("PYTHONHASHSEED", Some("0")),
+        ("PYTHONOPTIMIZE", None),
+        ("PYTHONPATH", None),
+    ];
+    assert_eq!(changes(&command), expected);
 }
 
 #[test]
@@ -136,19 +150,37 @@ fn what_ignores_the_request_to_end_is_killed() {
 }
 
 /// What is left behind holds a pipe open: that its reader comes to an end shows that it was killed.
+///
+/// The child's standard output may be read or not, and be held by it or not.
 #[test]
-fn what_is_left_behind_is_killed() {
-    let started = Instant::now();
+fn what_is_left_behind_is_killed_and_told_of() {
     let runner = Runner { grace: Duration::from_millis(500), ..runner() };
-    let (_directory, pipe) = pipe();
-    let script = format!("exec 3> {}; tail -f /dev/null & echo done", pipe.display());
-    let (sender, ended) = mpsc::channel();
-    thread::spawn(move || sender.send(std::fs::read(pipe)));
-    let finished = capture(&runner, &script).unwrap();
-    assert!(finished.success(), "{}", finished.ending);
-    assert_eq!(finished.output, "done\n");
-    assert!(started.elapsed() < LONG);
-    ended.recv_timeout(LONG).unwrap().unwrap();
+    for (output, closes) in [(Output::Capture, ""), (Output::Capture, ">/dev/null"), (Output::Inherit, "")] {
+        let started = Instant::now();
+        let (_directory, pipe) = pipe();
+        let script = format!("exec 3> {}; tail -f /dev/null {closes} & :", pipe.display());
+        let (sender, ended) = mpsc::channel();
+        thread::spawn(move || sender.send(std::fs::read(pipe)));
+        let finished = start(&runner, &script, output).recv_timeout(2 * LONG).unwrap().unwrap();
+        assert!(!finished.success());
+        assert_eq!(finished.ending.to_string(), "left processes behind, which were killed");
+        assert!(started.elapsed() < LONG);
+        ended.recv_timeout(LONG).unwrap().unwrap();
+    }
+}
+
+#[test]
+fn what_ends_soon_after_the_child_is_not_left_behind() {
+    let runner = Runner { grace: LONG, ..runner() };
+    let script = "(while kill -0 $$; do sleep 0.01; done) >/dev/null 2>&1 & :";
+    assert!(capture(&runner, script).unwrap().success());
+}
+
+#[test]
+fn a_child_that_fails_and_leaves_something_behind_has_failed() {
+    let runner = Runner { grace: Duration::from_millis(100), ..runner() };
+    let finished = capture(&runner, "tail -f /dev/null & exit 3").unwrap();
+    assert_eq!(finished.exit_code(), Some(3));
 }
 
 /// Grace is long, so that the child has ended by the signal itself and was not killed.
@@ -170,6 +202,18 @@ fn a_signal_reaches_the_child_and_stops_the_command() {
     assert!(sender.join().unwrap());
     assert!(started.elapsed() < LONG);
     assert_eq!(capture(&runner, "true").unwrap_err(), Stop::Signal(SIGTERM), "nothing runs after it");
+}
+
+/// It may have been asked for before the signal came.
+#[test]
+fn no_child_is_noted_after_a_signal() {
+    let runner = runner();
+    let (sender, _events) = mpsc::channel();
+    let mut interrupt = lock(&runner.interrupt);
+    interrupt.start(sender.clone()).unwrap();
+    drop(interrupt);
+    assert!(deliver(&runner.interrupt, SIGTERM));
+    assert_eq!(lock(&runner.interrupt).start(sender), Err(Stop::Signal(SIGTERM)));
 }
 
 #[test]

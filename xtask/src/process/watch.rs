@@ -6,12 +6,12 @@ use std::{
     process::{Child, ExitStatus},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::{Ending, Finished, Output, Runner};
+use super::{Ending, Finished, Output, Runner, group};
 
 /// What happens while a child runs.
 #[derive(Debug)]
@@ -37,7 +37,12 @@ pub(super) struct Watch<'a> {
     deadline: Instant,
     stage: Stage,
     timed_out: bool,
+    /// What the child had started did not end with it, nor soon after.
+    left: bool,
 }
+
+/// How often those that a child has left behind are looked for.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What was done to make the process group end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +75,7 @@ impl<'a> Watch<'a> {
             deadline: Instant::now() + runner.timeout,
             stage: Stage::Left,
             timed_out: false,
+            left: false,
         }
     }
 
@@ -85,7 +91,7 @@ impl<'a> Watch<'a> {
                 }
                 Ok(Event::Signal(signal)) => self.end(Signal::from_named_raw(signal).unwrap_or(Signal::TERM)),
                 Err(RecvTimeoutError::Timeout) if self.stage == Stage::Killed => break,
-                Err(RecvTimeoutError::Timeout) if self.status.is_some() => self.kill(),
+                Err(RecvTimeoutError::Timeout) if self.status.is_some() => self.end_those_left(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.timed_out = true;
                     self.end(Signal::TERM);
@@ -93,11 +99,26 @@ impl<'a> Watch<'a> {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        // What holds none of the child's streams may be about to end as well.
+        while self.stage == Stage::Left && group::runs(self.group) {
+            match next(events, self.deadline.min(Instant::now() + TICK)) {
+                Ok(Event::Signal(_)) => self.kill(),
+                Err(_) if Instant::now() >= self.deadline => self.end_those_left(),
+                Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK),
+                _ => {}
+            }
+        }
         if self.stage != Stage::Left {
             // The child has ended, as it was asked to; what it started may have not.
             self.kill();
         }
         self.finish()
+    }
+
+    /// Kills what the child has left behind.
+    fn end_those_left(&mut self) {
+        self.left |= self.stage == Stage::Left;
+        self.kill();
     }
 
     fn keep(&mut self, bytes: &[u8]) {
@@ -130,6 +151,7 @@ impl<'a> Watch<'a> {
 
     fn finish(self) -> Finished {
         let ending = match self.status {
+            Some(Ok(status)) if self.left && status.success() => Ending::Left,
             Some(Ok(status)) if !self.timed_out => Ending::Status(status),
             Some(Err(error)) if !self.timed_out => Ending::Error(error),
             _ => Ending::TimedOut(self.runner.timeout),

@@ -283,6 +283,7 @@ fn parse(list: &str) -> Result<Vec<Situation>> {
 
 /// Whether a process failed to end as it should: with `status`, having printed nothing but figures and `end`.
 fn judge(finished: &Finished, status: i32) -> Option<Failure> {
+    // It, or what it had started, did not end.
     let Ending::Status(ending) = &finished.ending else { return Some(Failure::Hang) };
     match ending.code() {
         None => Some(Failure::Signal),
@@ -321,8 +322,9 @@ mod tests {
         for output in ["", "end\nTraceback\n", "warning\nend\n", "end\nend\n", "end\n# late\n"] {
             assert_eq!(judge(&finished(0, output), 0), Some(Failure::Output), "{output}");
         }
-        let ending = Ending::TimedOut(Duration::from_secs(1));
-        assert_eq!(judge(&Finished { ending, output: "end\n".to_owned() }, 0), Some(Failure::Hang));
+        for ending in [Ending::TimedOut(Duration::from_secs(1)), Ending::Left] {
+            assert_eq!(judge(&Finished { ending, output: "end\n".to_owned() }, 0), Some(Failure::Hang));
+        }
     }
 
     #[test]

@@ -5,12 +5,10 @@ use std::path::Path;
 use xshell::cmd;
 
 use crate::{
-    counts::Counts,
     error::{Result, Stop},
     process::{Output, Runner},
     python::Python,
-    report::{Outcome, Report},
-    test,
+    report, test,
     venv::{self, Venv},
     workspace::Workspace,
 };
@@ -106,19 +104,19 @@ pub(crate) fn run(
     for (name, value) in sanitizer.environment() {
         shell.set_var(name, value);
     }
-    let mut report = Report::default();
-    report.step(sanitizer.name(), || {
-        // With a target named, the flags are for the tests only, and not for build scripts and macros.
-        let tests = cmd!(
-            shell,
-            "cargo test --target {target} --package pyo3-await-pytests --no-fail-fast {build_std...} --test {test}
-             {filter...}"
-        );
-        let finished = runner.run(tests, Output::Tee)?;
-        Ok(test::judge(&finished, Counts::of_libtest(&finished.output), filter.is_some()))
-    })?;
-    if report.counts().total() == 0 {
-        report.step("all tests", || Ok(Outcome::of(vec!["no test has that in its name".to_owned()])))?;
-    }
-    Ok(report.close())
+    report::gather(|report| {
+        report.step(sanitizer.name(), || {
+            // With a target named, the flags are for the tests only, and not for build scripts and macros.
+            let tests = cmd!(
+                shell,
+                "cargo test --target {target} --package pyo3-await-pytests --no-fail-fast {build_std...} --test {test}
+                 {filter...}"
+            );
+            Ok(test::judge_libtest(&runner.run(tests, Output::Tee)?))
+        })?;
+        if report.counts().total() == 0 {
+            report.fail("all tests", "no test has that in its name".to_owned());
+        }
+        Ok(())
+    })
 }

@@ -24,12 +24,12 @@ const NO_HOME: (&str, &str) = ("PYTHONHOME", "/nowhere");
 /// Where two tests have to be at the same time.
 static BARRIER: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
 
-#[pyo3_await_tokio::test(timeout = "3s")]
+#[pyo3_await_tokio::test]
 async fn meets_one() {
     BARRIER.wait().await;
 }
 
-#[pyo3_await_tokio::test(timeout = "3s")]
+#[pyo3_await_tokio::test]
 async fn meets_another() {
     BARRIER.wait().await;
 }
@@ -82,9 +82,12 @@ fn ignored_tests_run_when_they_are_asked_for() {
 }
 
 fn as_many_tests_run_at_once_as_there_are_threads() {
-    run_tests(&["command_line::meets", "--test-threads", "2"]).exits_with(0).prints("2 passed;");
-    let alone = run_tests(&["command_line::meets", "--test-threads", "1"]);
-    alone.exits_with(101).prints("timed out after 3s");
+    let meet = |threads: &str, timeout: &str| {
+        let arguments = ["command_line::meets", "--test-threads", threads];
+        run(subject("harness").env("PYO3_AWAIT_TEST_TIMEOUT", timeout).args(arguments))
+    };
+    meet("2", "30s").exits_with(0).prints("2 passed;");
+    meet("1", "1s").exits_with(101).prints("timed out after 1s");
 }
 
 fn no_threads_are_refused() {

@@ -5,7 +5,7 @@
 
 use std::{
     env,
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     process::{Child, Command, ExitCode, ExitStatus, Stdio},
     sync::mpsc,
     thread,
@@ -120,27 +120,46 @@ impl Run {
 /// When it takes too long.
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Run {
-    finish(command.spawn().expect("the subject starts"))
+    let mut child = command.spawn().expect("the subject starts");
+    let guard = Guard::new(&child);
+    let stdout = drain(child.stdout.take());
+    finish(child, guard, stdout)
 }
 
-/// Waits for a process that has been started with its output piped.
+/// Kills a process that takes too long.
+struct Guard {
+    /// Dropped when the process has ended.
+    ended: mpsc::Sender<()>,
+    thread: thread::JoinHandle<bool>,
+}
+
+impl Guard {
+    fn new(child: &Child) -> Self {
+        let (ended, waits) = mpsc::channel::<()>();
+        let pid = child.id();
+        let thread = thread::spawn(move || {
+            let hung = waits.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+            if hung {
+                let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+            }
+            hung
+        });
+        Self { ended, thread }
+    }
+
+    /// Whether it was killed.
+    fn stop(self) -> bool {
+        drop(self.ended);
+        self.thread.join().expect("the guard does not panic")
+    }
+}
+
+/// Waits for a process whose output is read.
 #[track_caller]
-pub(crate) fn finish(mut child: Child) -> Run {
-    let stdout = drain(child.stdout.take());
+fn finish(mut child: Child, guard: Guard, stdout: thread::JoinHandle<String>) -> Run {
     let stderr = drain(child.stderr.take());
-    let (sender, ended) = mpsc::channel::<()>();
-    let pid = child.id();
-    let guard = thread::spawn(move || {
-        // Dropped when the process has ended.
-        let hung = ended.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
-        if hung {
-            let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
-        }
-        hung
-    });
     let status = child.wait().expect("the subject can be waited for");
-    drop(sender);
-    let hung = guard.join().expect("the guard does not panic");
+    let hung = guard.stop();
     let run = Run {
         status,
         stdout: stdout.join().expect("the reader does not panic"),
@@ -150,10 +169,11 @@ pub(crate) fn finish(mut child: Child) -> Run {
     run
 }
 
-/// Runs a command that is sent SIGINT when it has written a certain line.
+/// Runs a command that is sent SIGINT when it has written a certain line, and then has a line to read, if it reads.
 #[track_caller]
 pub(crate) fn interrupted(command: &mut Command, cue: &str) -> Run {
     let mut child = command.spawn().expect("the subject starts");
+    let guard = Guard::new(&child);
     let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
     let mut written = String::new();
     while !written.ends_with(&format!("{cue}\n")) {
@@ -162,9 +182,13 @@ pub(crate) fn interrupted(command: &mut Command, cue: &str) -> Run {
     }
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
     assert!(sent.expect("kill runs").success());
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may have ended.
+        let _ = stdin.write_all(b"go on\n");
+    }
     let rest = drain(Some(stdout));
-    let mut run = finish(child);
-    run.stdout = written + &rest.join().expect("the reader does not panic");
+    let mut run = finish(child, guard, rest);
+    run.stdout = written + &run.stdout;
     run
 }
 
