@@ -68,6 +68,7 @@ programs! {
     a_shutdown_in_a_task_is_refused,
     a_forked_child_builds_a_default_of_its_own,
     a_forked_child_wants_another_runtime_of_the_application,
+    a_child_that_a_poll_forks_is_in_no_runtime,
 }
 
 fn thread_name() -> Option<String> {
@@ -301,6 +302,22 @@ fn a_forked_child_wants_another_runtime_of_the_application() -> PyResult<()> {
     })?;
     assert_eq!(name_of_worker()?.as_deref(), Some("application"));
     Ok(())
+}
+
+/// The worker that forks has what tokio keeps for it; the default has not been looked for in the parent.
+fn a_child_that_a_poll_forks_is_in_no_runtime() -> PyResult<()> {
+    Python::initialize();
+    let own = named("application").build()?;
+    let tokio = Tokio::new(own.handle().clone());
+    let fork = async {
+        tokio::task::yield_now().await;
+        in_child(|| {
+            assert!(Handle::try_current().is_ok());
+            assert_ne!(name_of_worker()?.as_deref(), Some("application"));
+            Ok(())
+        })
+    };
+    Python::attach(|py| tokio.run(py, fork))
 }
 
 fn a_thread_that_is_in_a_runtime_uses_that() -> PyResult<()> {

@@ -331,6 +331,17 @@ async fn a_run_inside_a_running_loop_is_an_error() -> PyResult<()> {
 }
 
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
+fn a_loop_is_run_by_who_has_attached_in_its_context() -> PyResult<()> {
+    let (event_loop, locals) = Python::attach(|py| {
+        let event_loop = new_event_loop(py)?;
+        PyResult::Ok((event_loop.clone().unbind(), TaskLocals::new(&event_loop)?))
+    })?;
+    let seven = locals.attach(|py| run_until_complete(event_loop.bind(py), async { python(7).await }))?;
+    assert_eq!(seven, 7);
+    Python::attach(|py| event_loop.call_method0(py, "close").map(drop))
+}
+
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
 fn a_closed_loop_ends_what_is_in_flight() -> PyResult<()> {
     let code = Code::new(
         c"

@@ -1,6 +1,6 @@
 //! Runtimes that are kept busy, and that are several.
 
-use std::{sync::mpsc, thread};
+use std::{future, sync::mpsc, task::Poll, thread};
 
 use futures::channel::oneshot;
 use pyo3::prelude::*;
@@ -48,7 +48,7 @@ async def await_all(makes, turns):
 
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn a_panic_ends_its_own_future_only() -> PyResult<()> {
-    /// Panics when it is dropped, too, and says that it is.
+    /// Panics when it is dropped, and says that it is.
     struct Bomb(mpsc::Sender<()>);
 
     impl Drop for Bomb {
@@ -64,9 +64,12 @@ async fn a_panic_ends_its_own_future_only() -> PyResult<()> {
     let (sender, dropped) = mpsc::channel();
     for _ in 0..TIMES {
         let bomb = Bomb(sender.clone());
-        adapter::spawn(async move {
-            turn().await;
+        adapter::spawn(future::poll_fn(move |_| {
             let _bomb = &bomb;
+            Poll::Ready(())
+        }))?;
+        adapter::spawn(async {
+            turn().await;
             panic!("in the poll")
         })?;
     }

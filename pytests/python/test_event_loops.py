@@ -650,6 +650,32 @@ def test_a_loop_is_closed_while_what_ended_it_is_still_on_its_way(new_loop, way,
     assert awaitables
 
 
+def test_a_loop_is_closed_though_its_own_code_was_interrupted(loop_class, new_loop, way):
+    """Ctrl-C where asyncio has in its frames what is readable."""
+    if loop_class is not asyncio.SelectorEventLoop:
+        pytest.skip("it is no Python code that looks what is readable")
+
+    class Loop(loop_class):
+        def _process_events(self, event_list):
+            if event_list:
+                raise KeyboardInterrupt
+            super()._process_events(event_list)
+
+    loop = new_loop(Loop)
+    gate, ready = bridge.Gate(), bridge.Gate()
+
+    async def start():
+        return await pending(way, gate, 1), await pending("future", ready, 1)
+
+    awaitables = loop.run_until_complete(start())
+    ready.open(1)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    loop.close()
+    gate.wait_for_drops(1)
+    assert awaitables
+
+
 # Watched.
 
 

@@ -6,9 +6,10 @@ import processes
 
 HANGS = """
 import faulthandler, os, threading
-faulthandler.enable()
 
 def waits_in_the_child():
+    # It alone: what two processes print at the same time is mixed up.
+    faulthandler.enable()
     print("waits", flush=True)
     threading.Event().wait()
 

@@ -268,6 +268,8 @@ async def test_a_future_that_takes_no_callback(way, call):
     async def is_gone(reference):
         while reference() is not None:
             gc.collect()
+            # What a worker has let go of, PyO3 drops when it is called by Python.
+            bridge.workers()
             await asyncio.sleep(0.001)
 
     # A worker lets go of the context in its own time; the loop is not to keep it until it is closed.
@@ -525,6 +527,18 @@ async def test_an_error_that_is_there_when_it_is_detached_is_reported(reports):
         await asyncio.sleep(0)
     (report,) = reports.take()
     assert report["exception"] is error
+
+
+async def test_a_cancellation_that_is_there_when_it_is_detached_is_not_reported(reports):
+    task = asyncio.ensure_future(asyncio.sleep(60))
+    call = bridge.Call(task)
+    assert call.poll() is None
+    await turns()
+    task.cancel()
+    await turns()
+    call.detach()
+    await turns()
+    assert reports.take() == []
 
 
 # Dropped, while the loop's thread starts it.

@@ -468,20 +468,22 @@ def in_a_poll(rust, loops):
     loops.run(main())
 
 
-@situation(needs=["wait", "local_after"])
+@situation(needs=["wait", "after_in_place"])
 def in_place(rust, loops):
     """What is polled on the child's own thread: on a runtime that is left behind, an error, but no hang."""
 
-    async def local():
-        await rust.local_after(0.001)
+    async def main(eager):
+        await rust.after_in_place(0.001, eager)
 
     def use_in_place():
         again(rust, lambda: rust.wait(0.001))
-        again(rust, lambda: loops.run(local()))
+        for eager in [False, True]:
+            again(rust, lambda eager=eager: loops.run(main(eager)))
 
     rust.wait(0.001)
     join(fork(use_in_place))
-    loops.run(local())
+    for eager in [False, True]:
+        loops.run(main(eager))
     join(fork(use_in_place))
 
 

@@ -1,6 +1,6 @@
 //! async-std, as a runtime of the bridge.
 
-use std::future::Future;
+use std::{env, future::Future, sync::LazyLock, thread};
 
 use async_std::task;
 use pyo3_await::{PerProcess, Runtime};
@@ -44,7 +44,11 @@ impl Runtime for AsyncStd {
     }
 
     fn is_in_task(&self) -> bool {
-        task::try_current().is_some()
+        static WORKER: LazyLock<String> =
+            LazyLock::new(|| env::var("ASYNC_STD_THREAD_NAME").unwrap_or_else(|_| "async-std/runtime".to_owned()));
+
+        // The future of async-std's own `block_on` looks like a task, and has its thread for itself.
+        task::try_current().is_some() && thread::current().name() == Some(&**WORKER)
     }
 
     fn is_left_behind(&self) -> bool {

@@ -38,6 +38,14 @@ pub(crate) fn ends_the_process(py: Python<'_>, error: &PyErr) -> bool {
     error.is_instance_of::<PyKeyboardInterrupt>(py) || error.is_instance_of::<PySystemExit>(py)
 }
 
+/// The first of two errors, unless the other one ends the process.
+pub(crate) fn first<T>(py: Python<'_>, first: PyResult<T>, second: PyResult<()>) -> PyResult<T> {
+    match second {
+        Err(error) if first.is_ok() || ends_the_process(py, &error) => Err(error),
+        _ => first,
+    }
+}
+
 /// The exception for a panic that was caught.
 pub(crate) fn panicked(panic: Panic) -> PyErr {
     RustPanic::new_err(panic.message())

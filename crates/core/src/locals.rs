@@ -148,7 +148,7 @@ impl TaskLocals {
     ///
     /// What `f` returns as `Err`.
     pub fn attach<T>(&self, f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
-        let _pass = lifecycle::enter_or_park();
+        let _pass = lifecycle::enter_to_attach();
         Python::attach(|py| self.within(py, f))
     }
 

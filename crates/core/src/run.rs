@@ -68,7 +68,9 @@ where
 /// What the loop's own `run_forever` raises, `KeyboardInterrupt` included.
 pub fn run_forever(event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = event_loop.py();
-    let wakeup = Wakeup::set(py)?;
+    // One that runs refuses to be run, and may be another thread's.
+    let runs = event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()?;
+    let wakeup = if runs { None } else { Wakeup::set(py)? };
     if let Some(wakeup) = &wakeup {
         wakeup.reader().add(event_loop)?;
     }
@@ -82,9 +84,7 @@ fn ended<'py>(
     wakeup: Option<&Wakeup<'py>>,
     event_loop: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let removed = wakeup.map_or(Ok(()), |wakeup| wakeup.remove_from(event_loop));
-    // The run's own error is the first.
-    result.and_then(|value| removed.map(|()| value))
+    error::first(event_loop.py(), result, wakeup.map_or(Ok(()), |wakeup| wakeup.remove_from(event_loop)))
 }
 
 /// Gives `drive` a coroutine for `future`, and returns the output, which never becomes a Python object.

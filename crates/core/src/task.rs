@@ -256,6 +256,9 @@ where
         if task.first_poll == FirstPoll::OnRuntime {
             return Polled::Waits(self);
         }
+        if task.runtime.is_left_behind() {
+            return Polled::Ended(Settlement::failed(error::forked("the Rust runtime")));
+        }
         // SAFETY: the task has not been started, and the caller has the only reference.
         let stage = unsafe { &mut *task.stage.get() };
         // It is put here from inside, not handed from one to the next until it is outside.

@@ -85,13 +85,10 @@ impl pyo3_await::Runtime for Tokio {
     }
 
     fn is_in_task(&self) -> bool {
+        let Some(current) = at_hand() else { return false };
         // The future of a runtime's own `block_on` is no task; it drives a current-thread runtime.
-        let drives = || {
-            Handle::try_current().is_ok_and(|current| {
-                current.id() == self.handle.id() && current.runtime_flavor() == RuntimeFlavor::CurrentThread
-            })
-        };
-        (task::try_id().is_some() || drives()) && is_budgeted()
+        let drives = current.id() == self.handle.id() && current.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        (drives || task::try_id().is_some()) && is_budgeted()
     }
 
     fn is_left_behind(&self) -> bool {
@@ -124,17 +121,22 @@ thread_local! {
     static LEFT_BEHIND: Cell<Option<Id>> = const { Cell::new(None) };
 }
 
-/// The runtime that the calling thread is in.
-fn at_hand() -> Option<Handle> {
+/// Has forks noticed from now on.
+fn watch() {
     static WATCHED: AtomicBool = AtomicBool::new(false);
 
     extern "C" fn forked() {
         LEFT_BEHIND.set(Handle::try_current().ok().map(|handle| handle.id()));
     }
 
-    if !WATCHED.swap(true, Ordering::Relaxed) {
+    if !WATCHED.load(Ordering::Relaxed) && !WATCHED.swap(true, Ordering::Relaxed) {
         Process::after_fork(forked);
     }
+}
+
+/// The runtime that the calling thread is in.
+fn at_hand() -> Option<Handle> {
+    watch();
     Handle::try_current().ok().filter(|handle| LEFT_BEHIND.get() != Some(handle.id()))
 }
 
@@ -232,6 +234,7 @@ impl Tokio {
     /// A current-thread runtime must be driven by the application, for instance by a thread in its `block_on`.
     #[must_use]
     pub fn new(handle: Handle) -> Self {
+        watch();
         Self { handle: Kept::Counted(handle), process: Process::current() }
     }
 
@@ -330,13 +333,10 @@ impl Tokio {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` in a task of a tokio runtime, which would wait for itself.
-    ///
-    /// # Panics
-    ///
-    /// In the future of tokio's own `block_on`, which it cannot tell from a thread that has merely entered a runtime.
+    /// `RuntimeError` in a task of a tokio runtime, which would wait for itself, and in the future of tokio's own
+    /// `block_on`, where tokio does not let a runtime be shut down.
     pub fn shutdown(py: Python<'_>, timeout: Duration) -> PyResult<()> {
-        if task::try_id().is_some() {
+        if task::try_id().is_some() || is_budgeted() {
             return Err(PyRuntimeError::new_err(
                 "Tokio::shutdown was called by a tokio task, which would wait for itself: call it in another thread",
             ));

@@ -75,7 +75,7 @@ where
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(wait, module)?)?;
     module.add_function(wrap_pyfunction!(attach, module)?)?;
-    module.add_function(wrap_pyfunction!(local_after, module)?)?;
+    module.add_function(wrap_pyfunction!(after_in_place, module)?)?;
     module.add_function(wrap_pyfunction!(forks, module)?)?;
     module.add_function(wrap_pyfunction!(ticks, module)?)
 }
@@ -96,18 +96,21 @@ fn attach() -> PyResult<()> {
     pyo3_await_tokio::attach(|_| Ok(()))
 }
 
-/// Ends after a time, on the thread of the event loop.
+/// Ends after a time; the thread of the event loop polls it first, or always.
 #[pyfunction]
-fn local_after(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> {
+fn after_in_place(py: Python<'_>, seconds: f64, eager: bool) -> PyResult<Bound<'_, PyAny>> {
     let time = duration(seconds)?;
     let future = async move {
         sleep(time).await;
         Ok(())
     };
-    match choice()? {
-        Choice::Tokio => pyo3_await_tokio::into_local_coroutine(py, future),
-        Choice::AsyncStd => pyo3_await_async_std::into_local_coroutine(py, future),
-        Choice::Smol => pyo3_await_smol::into_local_coroutine(py, future),
+    match (choice()?, eager) {
+        (Choice::Tokio, false) => pyo3_await_tokio::into_local_coroutine(py, future),
+        (Choice::Tokio, true) => pyo3_await_tokio::into_eager_coroutine(py, future),
+        (Choice::AsyncStd, false) => pyo3_await_async_std::into_local_coroutine(py, future),
+        (Choice::AsyncStd, true) => pyo3_await_async_std::into_eager_coroutine(py, future),
+        (Choice::Smol, false) => pyo3_await_smol::into_local_coroutine(py, future),
+        (Choice::Smol, true) => pyo3_await_smol::into_eager_coroutine(py, future),
     }
 }
 

@@ -111,13 +111,13 @@ impl Deadline {
 impl Deadline {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let future = self.future.bind(py);
+        if !future.get().process.is_current() {
+            return AsyncioFuture::cancel_left_behind(future);
+        }
         let Ok(_pass) = lifecycle::admit(py) else {
             // The interpreter is ending: the Rust future is not polled any more.
             return AsyncioFuture::settle(future, Settlement::Cancelled, Resume::Soon);
         };
-        if !future.get().process.is_current() {
-            return AsyncioFuture::cancel_left_behind(future);
-        }
         let task = future.get().state.lock().task().map(Arc::clone);
         match (self.stage, task) {
             (Stage::CleanUp, Some(task)) => {

@@ -214,10 +214,10 @@ impl AsyncioFuture {
                 None => call_soon(future.event_loop.bind(py), function, this.as_any(), context),
             };
             // An exception (Ctrl-C may come anywhere in Python's code) keeps none of the others from being called.
-            result = first_error(py, result, call());
+            result = error::first(py, result, call());
         }
         let timer = timer.map_or(Ok(()), |timer| timer.call_method0(py, intern!(py, "cancel")).map(drop));
-        first_error(py, result, timer)
+        error::first(py, result, timer)
     }
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
@@ -393,15 +393,7 @@ impl Class for AsyncioFuture {
     }
 }
 
-/// The first error, unless the other one ends the process.
-fn first_error(py: Python<'_>, first: PyResult<()>, second: PyResult<()>) -> PyResult<()> {
-    match (first, second) {
-        (Err(_), Err(fatal)) if error::ends_the_process(py, &fatal) => Err(fatal),
-        (first, second) => first.and(second),
-    }
-}
-
-fn cancelled_error_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+pub(crate) fn cancelled_error_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static CANCELLED_ERROR: PyOnce<Py<PyType>> = PyOnce::new();
     CANCELLED_ERROR.import(py, "asyncio", "CancelledError")
 }

@@ -98,8 +98,17 @@ fn is_of_asyncio_tasks(function: &Bound<'_, PyAny>) -> bool {
     of_tasks.is_ok_and(|of_tasks| of_tasks.as_ptr() == globals)
 }
 
-/// The stable ABI does not tell a function's globals.
+/// The same for the stable ABI, which asks the object.
 #[cfg(Py_LIMITED_API)]
-fn is_of_asyncio_tasks(_: &Bound<'_, PyAny>) -> bool {
-    false
+fn is_of_asyncio_tasks(function: &Bound<'_, PyAny>) -> bool {
+    static FUNCTION: PyOnce<Py<pyo3::types::PyType>> = PyOnce::new();
+    static GLOBALS: PyOnce<Py<PyDict>> = PyOnce::new();
+
+    let py = function.py();
+    let is_of_tasks = || -> PyResult<bool> {
+        // A bound method has the globals of its function, and may do anything with its object.
+        Ok(function.get_type().is(FUNCTION.import(py, "types", "FunctionType")?)
+            && function.getattr(intern!(py, "__globals__"))?.is(GLOBALS.import(py, "asyncio.tasks", "__dict__")?))
+    };
+    is_of_tasks().unwrap_or(false)
 }

@@ -72,7 +72,7 @@ pub(super) fn adopt(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<EventLoop>> {
     let elsewhere = runs_in_another_thread(event_loop)?;
     #[cfg(unix)]
     if !elsewhere || watches_descriptors(event_loop)? {
-        let waker = Waker::Descriptor(descriptor::Descriptor::new()?);
+        let waker = Waker::watched()?;
         match adopt_with(waker, event_loop, elsewhere) {
             Err(error) if error.is_instance_of::<PyNotImplementedError>(py) => {}
             adopted => return adopted,
@@ -107,18 +107,22 @@ fn watches_descriptors(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = event_loop.py();
     let abstract_loop = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "AbstractEventLoop"))?;
     let name = intern!(py, "add_reader");
-    Ok(!event_loop.get_type().getattr(name)?.is(&abstract_loop.getattr(name)?))
+    // An object that stands for a loop may have it in another way.
+    let own = event_loop.get_type().getattr_opt(name)?;
+    Ok(own.map_or(Ok(true), |own| Ok::<_, PyErr>(!own.is(&abstract_loop.getattr(name)?)))?)
 }
 
 /// Has the loop own the guard, and call a drain whenever it is woken. Called on the loop's thread, if it runs.
 pub(super) fn move_in(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>) -> PyResult<()> {
     #[cfg(unix)]
-    if let Some(number) = guard.get().fileno() {
+    if let Waker::Descriptor { wakes, .. } = &guard.get().0.waker {
+        let drain = Bound::new(event_loop.py(), Drain(Arc::clone(&guard.get().0)))?;
+        without_context(event_loop, "add_reader", wakes.number(), &drain)?;
         // SAFETY: the thread is attached, and the guard is alive.
         let references = || unsafe { ffi::Py_REFCNT(guard.as_ptr()) };
         let before = references();
-        watch(event_loop, guard, number)?;
-        match leave_context(event_loop, number) {
+        watch(event_loop, guard, &drain)?;
+        match leave_context(event_loop, wakes.number()) {
             Err(error) if error::ends_the_process(event_loop.py(), &error) => return Err(error),
             // Its internals are others.
             Ok(()) | Err(_) => {}
@@ -126,23 +130,23 @@ pub(super) fn move_in(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>) -
         if references() > before {
             return Ok(());
         }
-        // The loop has kept the descriptor's number, and not the file.
+        // The loop has kept the file's number, or nothing.
     }
     keep(event_loop, guard)
 }
 
-/// Has the loop watch the guard as a file, which most loops keep, and call the drain when it is readable.
+/// Has the loop watch the guard as a file, which most loops keep.
+///
+/// It is another file than the one that wakes the loop, and never readable: what is, asyncio has in the frames of its
+/// own code, and an exception in there keeps it by its traceback.
 #[cfg(unix)]
-fn watch(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>, number: i32) -> PyResult<()> {
+fn watch(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>, drain: &Bound<'_, Drain>) -> PyResult<()> {
     let py = event_loop.py();
-    let drain = Bound::new(py, Drain(Arc::clone(&guard.get().0)))?;
-    without_context(event_loop, "add_reader", guard, &drain).or_else(|error| {
-        if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyValueError>(py) {
-            // It takes nothing but numbers.
-            return without_context(event_loop, "add_reader", number, &drain);
-        }
-        Err(error)
-    })
+    match without_context(event_loop, "add_reader", guard, drain) {
+        // It takes nothing but numbers.
+        Err(error) if error.is_instance_of::<PyTypeError>(py) || error.is_instance_of::<PyValueError>(py) => Ok(()),
+        watched => watched,
+    }
 }
 
 /// Has the loop keep the guard as the callback of a timer.
@@ -193,19 +197,24 @@ fn remember(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>) -> PyResult
 /// How the loop's thread is told that its mailbox is not empty.
 #[derive(Debug)]
 pub(super) enum Waker {
-    /// The loop watches it.
+    /// The loop watches both: by the one it is woken, and the other has it keep the guard.
     #[cfg(unix)]
-    Descriptor(descriptor::Descriptor),
+    Descriptor { wakes: descriptor::Descriptor, never: descriptor::Descriptor },
     /// The helper thread calls `call_soon_threadsafe`.
     Helper(Sender<Arc<EventLoop>>),
 }
 
 impl Waker {
+    #[cfg(unix)]
+    fn watched() -> std::io::Result<Self> {
+        Ok(Self::Descriptor { wakes: descriptor::Descriptor::new()?, never: descriptor::Descriptor::new()? })
+    }
+
     /// Wakes the loop, from any thread.
     pub(super) fn wake(&self, event_loop: &Arc<EventLoop>) {
         match self {
             #[cfg(unix)]
-            Self::Descriptor(descriptor) => descriptor.signal(),
+            Self::Descriptor { wakes, .. } => wakes.signal(),
             // The helper ends only with the interpreter.
             Self::Helper(helper) => drop(helper.send(Arc::clone(event_loop))),
         }
@@ -215,16 +224,16 @@ impl Waker {
     pub(super) fn quiet(&self) {
         match self {
             #[cfg(unix)]
-            Self::Descriptor(descriptor) => descriptor.clear(),
+            Self::Descriptor { wakes, .. } => wakes.clear(),
             Self::Helper(_) => {}
         }
     }
 
-    /// The descriptor that the loop watches.
-    pub(super) fn number(&self) -> Option<i32> {
+    /// The descriptor for which the loop keeps the guard.
+    pub(super) fn file(&self) -> Option<i32> {
         match self {
             #[cfg(unix)]
-            Self::Descriptor(descriptor) => Some(descriptor.number()),
+            Self::Descriptor { never, .. } => Some(never.number()),
             Self::Helper(_) => None,
         }
     }
@@ -233,7 +242,10 @@ impl Waker {
     pub(super) fn close_copy(&self) {
         match self {
             #[cfg(unix)]
-            Self::Descriptor(descriptor) => descriptor.close_copy(),
+            Self::Descriptor { wakes, never } => {
+                wakes.close_copy();
+                never.close_copy();
+            }
             Self::Helper(_) => {}
         }
     }
@@ -243,7 +255,7 @@ impl Waker {
         match self {
             // It is readable until it is cleared.
             #[cfg(unix)]
-            Self::Descriptor(_) => Ok(()),
+            Self::Descriptor { .. } => Ok(()),
             Self::Helper(_) => call_drain(handle, event_loop, "call_soon"),
         }
     }

@@ -349,14 +349,15 @@ impl Guard {
 
 #[pymethods]
 impl Guard {
-    /// It is the file that the loop watches.
+    /// It is a file that the loop watches, in vain.
     fn fileno(&self) -> Option<i32> {
-        self.0.waker.number()
+        self.0.waker.file()
     }
 
     /// What a loop calls that runs in another thread than that which has made the guard.
     fn move_in(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, handle) = (slf.py(), &slf.get().0);
+        let _pass = lifecycle::shelter(py);
         // Whoever waits for this loop already is told, and the loop's exception handler too.
         asyncio::move_in(&handle.object(py)?, slf).inspect_err(|_| handle.close(py))
     }

@@ -16,7 +16,9 @@ use super::{
     source::Source,
 };
 use crate::{
-    TaskLocals, error,
+    TaskLocals,
+    asyncio_future::cancelled_error_class,
+    error,
     event_loop::{Delivery, Envelope, InFlight, Letter, report},
     lifecycle,
     once::intern,
@@ -279,6 +281,10 @@ impl Letter for Call {
                     unreachable!("it is not retrieved")
                 };
                 drop(state);
+                // asyncio does not report these of its tasks either: somebody knows.
+                if error::ends_the_process(py, &error) || error.matches(py, cancelled_error_class(py)?)? {
+                    return Ok(());
+                }
                 report(delivery.object, "exception of an awaitable that Rust has detached", error)
             }
             _ => Ok(()),

@@ -64,7 +64,8 @@ thread_local! {
 struct Thread {
     /// How many passes it has; but for the first they cost nothing.
     depth: Cell<usize>,
-    /// Where it got the first of them: in a forked child it may have those of a thread of the parent's.
+    /// Where it got the first of them, unless that was to attach only: in a forked child it may have those of a thread
+    /// of the parent's.
     process: Cell<Option<Process>>,
     /// The index of its counter, once it has one.
     counter: Cell<usize>,
@@ -115,10 +116,8 @@ pub(crate) fn admit(py: Python<'_>) -> PyResult<Pass> {
 ///
 /// `None` on the main thread, which is not ended.
 pub(crate) fn shelter(py: Python<'_>) -> Option<Pass> {
-    THREAD.with(|thread| match thread.is_main(py) {
-        Ok(false) => Some(enter_or_park_attached(py)),
-        Ok(true) | Err(_) => None,
-    })
+    let is_main = THREAD.with(|thread| thread.is_main(py));
+    if is_main.unwrap_or(true) { None } else { Some(enter_to_attach().unwrap_or_else(|| park_attached(py))) }
 }
 
 fn enter_or_park_attached(py: Python<'_>) -> Pass {
@@ -144,6 +143,17 @@ pub(crate) fn enter_or_park() -> Option<Pass> {
     pass
 }
 
+/// The same to call Python, and nothing of the bridge's: the thread is not inside by that.
+pub(crate) fn enter_to_attach() -> Option<Pass> {
+    enter_or_park().inspect(|_| {
+        THREAD.with(|thread| {
+            if thread.depth.get() == 1 {
+                thread.process.set(None);
+            }
+        });
+    })
+}
+
 /// Whether this thread is attached to Python.
 #[cfg(not(Py_LIMITED_API))]
 pub(crate) fn is_attached() -> bool {
@@ -151,7 +161,8 @@ pub(crate) fn is_attached() -> bool {
     unsafe { pyo3::ffi::Py_IsInitialized() != 0 && pyo3::ffi::PyGILState_Check() != 0 }
 }
 
-/// The stable ABI cannot say.
+/// The stable ABI cannot say: there, a thread that is attached, and comes when the interpreter is ending, keeps that from
+/// its end.
 #[cfg(Py_LIMITED_API)]
 pub(crate) fn is_attached() -> bool {
     false
@@ -176,7 +187,8 @@ fn park() -> ! {
 
 impl Thread {
     fn pass(&self, counted: Option<(usize, Process)>) -> Pass {
-        if self.depth.replace(self.depth.get() + 1) == 0 {
+        // In a forked child the first of them may be that of a frame of the parent's.
+        if self.depth.replace(self.depth.get() + 1) == 0 || self.process.get().is_some_and(|it| !it.is_current()) {
             self.process.set(Some(Process::current()));
         }
         Pass { counted }

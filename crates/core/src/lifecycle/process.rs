@@ -41,6 +41,8 @@ impl Process {
     ///
     /// It is registered with the C library for good, and where there are no forks nothing happens.
     pub fn after_fork(f: extern "C" fn()) {
+        // They are called in this order.
+        watch();
         #[cfg(unix)]
         register(f);
         #[cfg(not(unix))]
