@@ -74,10 +74,14 @@ async fn a_panic_ends_its_own_future_only() -> PyResult<()> {
         })?;
     }
     drop(sender);
-    let mut others = 0;
-    while others < TIMES {
-        awaited(maker(|py| into_coroutine(py, async { Ok(turn().await) }))?)?.await?;
-        others += 1;
+    for _ in 0..TIMES {
+        let make = maker(|py| {
+            into_coroutine(py, async {
+                turn().await;
+                Ok(())
+            })
+        })?;
+        awaited(make)?.await?;
     }
     // Each has been dropped, once.
     assert_eq!(dropped.iter().count(), TIMES);

@@ -317,8 +317,8 @@ pub trait RuntimeExt: Runtime {
     ///
     /// What the future returns as `Err`, and [`RustPanic`](crate::RustPanic) when it panics.
     /// `RuntimeError` when it would block what the future may need: in a thread whose event loop runs, and in a task of
-    /// the Rust runtime, as far as that [can tell](Runtime::is_in_task). `RuntimeError` in exit functions that run after
-    /// the bridge has been stopped, and in a forked process that has none of the runtime's threads.
+    /// the Rust runtime, as far as that [can tell](Runtime::is_in_task). `RuntimeError` in exit functions that run
+    /// after the bridge has been stopped, and in a forked process that has none of the runtime's threads.
     ///
     /// # Cancellation
     ///

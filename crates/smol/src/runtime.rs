@@ -44,7 +44,7 @@ enum Which {
     Own(Weak<Executor<'static>>, Process),
 }
 
-/// Whether the threads of the global executor and of the reactor are in this process, and not in one that has forked it.
+/// Whether the threads of the global executor and the reactor are in this process, and not in one that has forked it.
 static STARTED_HERE: PerProcess<bool> = PerProcess::new(|parents| parents.is_none());
 
 impl Runtime for Smol {

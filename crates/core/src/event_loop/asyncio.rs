@@ -108,8 +108,8 @@ fn watches_descriptors(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     let abstract_loop = py.import(intern!(py, "asyncio"))?.getattr(intern!(py, "AbstractEventLoop"))?;
     let name = intern!(py, "add_reader");
     // An object that stands for a loop may have it in another way.
-    let own = event_loop.get_type().getattr_opt(name)?;
-    Ok(own.map_or(Ok(true), |own| Ok::<_, PyErr>(!own.is(&abstract_loop.getattr(name)?)))?)
+    let Some(own) = event_loop.get_type().getattr_opt(name)? else { return Ok(true) };
+    Ok(!own.is(&abstract_loop.getattr(name)?))
 }
 
 /// Has the loop own the guard, and call a drain whenever it is woken. Called on the loop's thread, if it runs.

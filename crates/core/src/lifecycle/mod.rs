@@ -161,7 +161,7 @@ pub(crate) fn is_attached() -> bool {
     unsafe { pyo3::ffi::Py_IsInitialized() != 0 && pyo3::ffi::PyGILState_Check() != 0 }
 }
 
-/// The stable ABI cannot say: there, a thread that is attached, and comes when the interpreter is ending, keeps that from
+/// The stable ABI cannot say: there, a thread that is attached, and comes when the interpreter is ending, keeps it from
 /// its end.
 #[cfg(Py_LIMITED_API)]
 pub(crate) fn is_attached() -> bool {

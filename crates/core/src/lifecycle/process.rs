@@ -34,7 +34,7 @@ impl Process {
         self.0 == FORKS.load(Ordering::Relaxed)
     }
 
-    /// Has each child that is forked from now on call `f`, on its one thread, before the call that forked returns there.
+    /// Has each child that is forked from now on call `f`, on its one thread, before the fork returns there.
     ///
     /// That thread brings its thread-locals along, which may speak of what is not there any more.
     /// `f` must wait for no lock: the thread that holds it may not be there either.
