@@ -47,9 +47,12 @@ impl AsyncioFuture {
 
     /// Has the Rust future end, or the wait for it if there is nothing to wait for.
     fn request_end(this: &Bound<'_, Object<Self>>, task: Arc<dyn Cancel>) -> PyResult<()> {
-        // When the interpreter is ending, nothing is polled any more that could end by it.
-        let admitted = lifecycle::admit(this.py());
-        if admitted.is_err() || task.let_go() {
+        let py = this.py();
+        let admitted = lifecycle::admit(py).map(Some).or_else(|error| {
+            // When the interpreter is ending, nothing is polled any more that could end by it.
+            if error::ends_the_process(py, &error) { Err(error) } else { Ok(None) }
+        })?;
+        if admitted.is_none() || task.let_go() {
             return Self::settle(this, Settlement::Cancelled, Resume::Soon);
         }
         match task.tell() {

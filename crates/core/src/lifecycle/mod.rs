@@ -117,7 +117,7 @@ pub(crate) fn admit(py: Python<'_>) -> PyResult<Pass> {
 /// `None` on the main thread, which is not ended.
 pub(crate) fn shelter(py: Python<'_>) -> Option<Pass> {
     let is_main = THREAD.with(|thread| thread.is_main(py));
-    if is_main.unwrap_or(true) { None } else { Some(enter_to_attach().unwrap_or_else(|| park_attached(py))) }
+    if is_main.unwrap_or(true) { None } else { Some(enter_or_park_attached(py).outside()) }
 }
 
 fn enter_or_park_attached(py: Python<'_>) -> Pass {
@@ -143,15 +143,21 @@ pub(crate) fn enter_or_park() -> Option<Pass> {
     pass
 }
 
-/// The same to call Python, and nothing of the bridge's: the thread is not inside by that.
+/// The same to call Python, and nothing of the bridge's.
 pub(crate) fn enter_to_attach() -> Option<Pass> {
-    enter_or_park().inspect(|_| {
+    enter_or_park().map(Pass::outside)
+}
+
+impl Pass {
+    /// A pass by which the thread is not [inside](is_inside).
+    fn outside(self) -> Self {
         THREAD.with(|thread| {
             if thread.depth.get() == 1 {
                 thread.process.set(None);
             }
         });
-    })
+        self
+    }
 }
 
 /// Whether this thread is attached to Python.
