@@ -530,14 +530,17 @@ async def test_an_error_that_is_there_when_it_is_detached_is_reported(reports):
 
 
 async def test_a_cancellation_that_is_there_when_it_is_detached_is_not_reported(reports):
-    task = asyncio.ensure_future(asyncio.sleep(60))
-    call = bridge.Call(task)
+    waiting = Waiting()
+    call = bridge.Call(waiting.wait())
     assert call.poll() is None
-    await turns()
+    await waiting.started.wait()
+    (task,) = asyncio.all_tasks() - {asyncio.current_task()}
     task.cancel()
+    await waiting.ended.wait()
     await turns()
     call.detach()
-    await turns()
+    # What was on its way to the loop is there before this.
+    assert await bridge.value("coroutine", 1, True) == 1
     assert reports.take() == []
 
 
@@ -559,7 +562,10 @@ async def test_one_that_is_dropped_as_it_starts_is_cancelled_once():
     future = Future()
     call = bridge.Call(future)
     assert call.poll() is None
-    await turns(20)
+    while not future.cancelled_times:
+        await asyncio.sleep(0)
+    # Whatever was on its way to the loop is there before this.
+    assert await bridge.value("coroutine", 1, True) == 1
     assert future.cancelled_times == 1
 
 
