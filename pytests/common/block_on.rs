@@ -166,39 +166,32 @@ async fn a_running_event_loop_is_not_blocked() -> PyResult<()> {
     Ok(())
 }
 
-#[pyo3_await::test(crate = adapter, timeout = "60s")]
-async fn a_task_of_the_runtime_is_not_blocked() -> PyResult<()> {
-    let make = maker(|py| {
-        into_coroutine(py, async {
+/// What a function gives in a coroutine's future and in a task that is spawned.
+async fn in_tasks(f: fn(Python<'_>) -> String) -> PyResult<[String; 2]> {
+    let make = maker(move |py| {
+        into_coroutine(py, async move {
             turn().await;
-            Ok(Python::attach(refused))
+            Ok(Python::attach(f))
         })
     })?;
-    let message = awaited(make)?.await?.to_string();
-    assert!(message.contains("by a task of the Rust runtime") && message.contains("await"), "{message}");
+    let of_coroutine = awaited(make)?.await?.to_string();
+    let (sender, of_spawned) = oneshot::channel();
+    spawn(async move { drop(sender.send(Python::attach(f))) })?;
+    Ok([of_coroutine, of_spawned.await.expect("the task ends by sending")])
+}
 
-    let (sender, message) = oneshot::channel();
-    spawn(async { drop(sender.send(Python::attach(refused))) })?;
-    let message = message.await.expect("the task ends by sending");
-    assert!(message.contains("by a task of the Rust runtime"), "{message}");
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn a_task_of_the_runtime_is_not_blocked() -> PyResult<()> {
+    for message in in_tasks(refused).await? {
+        assert!(message.contains("by a task of the Rust runtime") && message.contains("await"), "{message}");
+    }
     Ok(())
 }
 
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn a_task_of_the_runtime_runs_no_event_loop() -> PyResult<()> {
-    fn refused(py: Python<'_>) -> String {
-        run(py, async { Ok(()) }).expect_err("it is refused").to_string()
-    }
-
-    let make = maker(|py| {
-        into_coroutine(py, async {
-            turn().await;
-            Ok(Python::attach(refused))
-        })
-    })?;
-    let (sender, message) = oneshot::channel();
-    spawn(async { drop(sender.send(Python::attach(refused))) })?;
-    for message in [awaited(make)?.await?.to_string(), message.await.expect("the task ends by sending")] {
+    let refused = |py: Python<'_>| run(py, async { Ok(()) }).expect_err("it is refused").to_string();
+    for message in in_tasks(refused).await? {
         assert!(message.contains("run was called by a task of the Rust runtime"), "{message}");
     }
     Ok(())

@@ -21,7 +21,7 @@ use super::{ends::drive, way::Way};
 use crate::adapter::{self, TaskLocals, cancelled, scope};
 
 /// More than any test has.
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 const CANCEL: &std::ffi::CStr = c"
 async def outcome(task):

@@ -10,11 +10,11 @@ use futures::{
 use pyo3::prelude::*;
 use pyo3_await_pytests::{Code, Counter, on_loop};
 
-use super::way::{awaited, maker};
+use super::{
+    clean_up::HOUR,
+    way::{awaited, maker},
+};
 use crate::adapter::{self, TaskLocals};
-
-/// More than any test has.
-const HOUR: Duration = Duration::from_secs(3600);
 
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
 #[should_panic(expected = "capacity")]

@@ -1,6 +1,7 @@
 """What several test files use."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -48,3 +49,20 @@ async def settle(future):
 async def in_task(awaitable):
     """Awaits, as a coroutine: for what takes nothing else."""
     return await awaitable
+
+
+def interrupted_in(loop_class, method):
+    """A kind of event loop in whose method Ctrl-C comes, the next time after `interrupted` is set."""
+
+    class Loop(loop_class):
+        interrupted = False
+
+    def call(self, *args, **keywords):
+        # Signals are the main thread's business.
+        if self.interrupted and threading.current_thread() is threading.main_thread():
+            self.interrupted = False
+            raise KeyboardInterrupt
+        return getattr(super(Loop, self), method)(*args, **keywords)
+
+    setattr(Loop, method, call)
+    return Loop

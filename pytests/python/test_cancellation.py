@@ -7,7 +7,7 @@ import threading
 
 import bridge
 import pytest
-from support import coroutine_ways, in_task, outcome_of, spawned_ways, turns
+from support import coroutine_ways, in_task, interrupted_in, outcome_of, spawned_ways, turns
 
 since_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Python 3.11")
 
@@ -336,15 +336,6 @@ async def test_closing_does_not_wait_for_the_runtime():
 def test_an_interruption_of_the_request_goes_on(loop_class, new_loop, run):
     """Ctrl-C, while the timer is made that bounds the cancellation."""
 
-    class Loop(loop_class):
-        interrupted = False
-
-        def call_later(self, *args, **keywords):
-            if self.interrupted:
-                self.interrupted = False
-                raise KeyboardInterrupt
-            return super().call_later(*args, **keywords)
-
     async def main():
         gate = bridge.Gate()
         future = gate.wait("future")
@@ -353,22 +344,13 @@ def test_an_interruption_of_the_request_goes_on(loop_class, new_loop, run):
             future.cancel()
         assert (await outcome_of(future))[:2] == CANCELLED[:2]
 
-    loop = new_loop(Loop)
+    loop = new_loop(interrupted_in(loop_class, "call_later"))
     run(main(), loop)
 
 
 @pytest.mark.parametrize("wait", ["receive", "anext"])
 def test_an_interruption_of_the_wake_up_goes_on(loop_class, new_loop, run, wait):
     """Ctrl-C, while the end is scheduled of a wait that has nothing to wait for."""
-
-    class Loop(loop_class):
-        interrupted = False
-
-        def call_soon(self, *args, **keywords):
-            if self.interrupted:
-                self.interrupted = False
-                raise KeyboardInterrupt
-            return super().call_soon(*args, **keywords)
 
     async def main():
         sender, receiver = bridge.channel(1)
@@ -383,5 +365,5 @@ def test_an_interruption_of_the_wake_up_goes_on(loop_class, new_loop, run, wait)
         task._log_destroy_pending = False
         assert sender
 
-    loop = new_loop(Loop)
+    loop = new_loop(interrupted_in(loop_class, "call_soon"))
     run(main(), loop)

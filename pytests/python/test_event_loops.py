@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import bridge
 import pytest
 import uvloop
-from support import coroutine_ways, in_task, outcome, outcome_of, spawned_ways, turns
+from support import coroutine_ways, in_task, interrupted_in, outcome, outcome_of, spawned_ways, turns
 
 
 def started(loop, function, *arguments):
@@ -562,17 +562,7 @@ def test_what_panics_as_the_loop_is_closed_keeps_nobody_waiting(new_loop):
 def test_an_interruption_of_a_delivery_leaves_the_rest_to_the_next(loop_class, new_loop, way):
     """Ctrl-C, in the Python code that a delivery begins with."""
 
-    class Loop(loop_class):
-        interrupted = False
-
-        def get_debug(self):
-            # Signals are the main thread's business.
-            if self.interrupted and threading.current_thread() is threading.main_thread():
-                self.interrupted = False
-                raise KeyboardInterrupt
-            return super().get_debug()
-
-    loop = new_loop(Loop)
+    loop = new_loop(interrupted_in(loop_class, "get_debug"))
     gate = bridge.Gate()
     future = started(loop, gate.wait, way, "the value")
     gate.open(1)

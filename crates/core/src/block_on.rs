@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use crate::{
     Runtime, error, event_loop, lifecycle,
     panic::{self, Panic},
+    runtime::refuse_left_behind,
 };
 
 /// How often the main thread looks for signals while it waits.
@@ -35,9 +36,7 @@ where
     if lifecycle::is_inside() || runtime.is_in_task() {
         return Err(error::would_block_the_runtime("block_on"));
     }
-    if runtime.is_left_behind() {
-        return Err(error::forked("the Rust runtime"));
-    }
+    refuse_left_behind(runtime)?;
     lifecycle::install(py)?;
     drop(lifecycle::admit(py)?);
     let signals = lifecycle::is_main_thread(py)?;

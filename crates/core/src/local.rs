@@ -25,6 +25,7 @@ use crate::{
     context, error,
     event_loop::{Delivery, Envelope, EventLoop, Letter},
     panic,
+    runtime::refuse_left_behind,
     task::{Cancel, End, Path, Polled, Start, drop_future, here},
 };
 
@@ -140,9 +141,7 @@ where
             let Some(event_loop) = event_loop else {
                 return Err(error::no_running_event_loop(&format!("the Rust future '{}'", self.path().name())));
             };
-            if self.letter.runtime.is_left_behind() {
-                return Err(error::forked("the Rust runtime"));
-            }
+            refuse_left_behind(&self.letter.runtime)?;
             let _ = self.letter.event_loop.set(event_loop);
             self.step(py, locals)
         });

@@ -5,7 +5,7 @@ use std::future::Future;
 use futures_core::Stream;
 use pyo3::prelude::*;
 
-use crate::{block_on, lifecycle::Admitted, locals, private, run, stream};
+use crate::{block_on, error, lifecycle::Admitted, locals, private, run, stream};
 
 /// A Rust runtime that futures can be run on.
 ///
@@ -368,6 +368,11 @@ pub trait RuntimeExt: Runtime {
 }
 
 impl<R: Runtime> RuntimeExt for R {}
+
+/// Refuses a runtime that a fork has left behind, where it would be polled on this thread.
+pub(crate) fn refuse_left_behind(runtime: &impl Runtime) -> PyResult<()> {
+    if runtime.is_left_behind() { Err(error::forked("the Rust runtime")) } else { Ok(()) }
+}
 
 /// Fills a module with the bridge's free functions, on the runtime that an expression gives.
 ///

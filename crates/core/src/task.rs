@@ -38,6 +38,7 @@ use crate::{
     lifecycle,
     locals::{Lent, OnDemand},
     panic::{self, Panic},
+    runtime::refuse_left_behind,
 };
 
 /// A Rust future, from its conversion to the delivery of its output.
@@ -256,8 +257,8 @@ where
         if task.first_poll == FirstPoll::OnRuntime {
             return Polled::Waits(self);
         }
-        if task.runtime.is_left_behind() {
-            return Polled::Ended(Settlement::failed(error::forked("the Rust runtime")));
+        if let Err(error) = refuse_left_behind(&task.runtime) {
+            return Polled::Ended(Settlement::failed(error));
         }
         // SAFETY: the task has not been started, and the caller has the only reference.
         let stage = unsafe { &mut *task.stage.get() };

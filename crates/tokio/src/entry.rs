@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use pyo3::{PyResult, exceptions::PyRuntimeError};
@@ -55,7 +56,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // The last clone may be in one of its own tasks.
         if let Some(threads) = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            threads.stop_in_background();
+            threads.stop(Duration::ZERO);
         }
     }
 }

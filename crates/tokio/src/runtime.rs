@@ -73,7 +73,7 @@ impl pyo3_await::Runtime for Tokio {
         F: Future<Output = ()> + Send + 'static,
     {
         // In a forked child, to drop the future is to tell its awaiter that the runtime is not there.
-        if self.process.is_current() {
+        if !self.is_left_behind() {
             // A task whose handle is dropped runs on.
             self.handle.spawn(future);
         }
@@ -203,16 +203,8 @@ pub(crate) enum Threads {
 }
 
 impl Threads {
-    /// Tells them to stop, and waits for nothing.
-    #[cfg(feature = "macros")]
-    pub(crate) fn stop_in_background(self) {
-        match self {
-            Self::Many(runtime) => runtime.shutdown_background(),
-            Self::One(stop, _) => drop(stop.send(Duration::ZERO)),
-        }
-    }
-
-    fn stop(self, timeout: Duration) {
+    /// Tells them to stop, and waits for them, so long at the most.
+    pub(crate) fn stop(self, timeout: Duration) {
         match self {
             Self::Many(runtime) => runtime.shutdown_timeout(timeout),
             Self::One(stop, stopped) => {

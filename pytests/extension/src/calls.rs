@@ -184,57 +184,69 @@ fn leave<'py>(
     })
 }
 
+/// What Python polls and lets go of as it likes.
+struct Held<T>(Mutex<Option<T>>);
+
+impl<T: Unpin> Held<T> {
+    fn new(value: T) -> Self {
+        Self(Mutex::new(Some(value)))
+    }
+
+    fn poll<R>(&self, poll: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> R) -> R {
+        let mut value = self.0.lock().expect("nobody panics");
+        poll(Pin::new(value.as_mut().expect("it is there")), &mut Context::from_waker(Waker::noop()))
+    }
+
+    fn take(&self) -> T {
+        self.0.lock().expect("nobody panics").take().expect("it is there")
+    }
+}
+
 /// A Rust future that awaits Python, in Python's hands.
 #[pyclass(frozen, module = "bridge")]
-pub(crate) struct Call(Mutex<Option<PythonFuture>>);
+pub(crate) struct Call(Held<PythonFuture>);
 
 #[pymethods]
 impl Call {
     #[new]
     fn new(awaitable: Bound<'_, PyAny>) -> PyResult<Self> {
-        into_future(awaitable).map(|future| Self(Mutex::new(Some(future))))
+        into_future(awaitable).map(|future| Self(Held::new(future)))
     }
 
     /// The result, once it is there.
     fn poll(&self) -> PyResult<Option<Py<PyAny>>> {
-        let mut future = self.0.lock().expect("nobody panics");
-        match Pin::new(future.as_mut().expect("it is there")).poll(&mut Context::from_waker(Waker::noop())) {
+        match self.0.poll(PythonFuture::poll) {
             Poll::Ready(result) => result.map(Some),
             Poll::Pending => Ok(None),
         }
     }
 
     fn drop(&self) {
-        let future = self.0.lock().expect("nobody panics").take();
-        drop(future);
+        drop(self.0.take());
     }
 
     fn detach(&self) {
-        let future = self.0.lock().expect("nobody panics").take();
-        future.expect("it is there").detach();
+        self.0.take().detach();
     }
 }
 
 /// A Rust stream of what Python yields, in Python's hands.
 #[pyclass(frozen, module = "bridge")]
-pub(crate) struct Stream(Mutex<Option<PythonStream>>);
+pub(crate) struct Stream(Held<PythonStream>);
 
 #[pymethods]
 impl Stream {
     #[new]
     fn new(iterable: Bound<'_, PyAny>) -> PyResult<Self> {
-        into_stream(iterable).map(|stream| Self(Mutex::new(Some(stream))))
+        into_stream(iterable).map(|stream| Self(Held::new(stream)))
     }
 
     fn poll(&self) {
-        let mut stream = self.0.lock().expect("nobody panics");
-        let stream = Pin::new(stream.as_mut().expect("it is there"));
-        assert!(stream.poll_next(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(self.0.poll(PythonStream::poll_next).is_pending());
     }
 
     fn drop(&self) {
-        let stream = self.0.lock().expect("nobody panics").take();
-        drop(stream);
+        drop(self.0.take());
     }
 }
 

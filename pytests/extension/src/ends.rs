@@ -95,7 +95,7 @@ fn panic_when_dropped<'py>(py: Python<'py>, way: &str, gate: &Gate) -> PyResult<
     })
 }
 
-/// A value that panics when it is dropped.
+/// As a value it is converted, unless nobody wants it.
 impl<'py> IntoPyObject<'py> for Bomb {
     type Target = PyInt;
     type Output = Bound<'py, PyInt>;

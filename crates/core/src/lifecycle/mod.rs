@@ -116,8 +116,7 @@ pub(crate) fn admit(py: Python<'_>) -> PyResult<Pass> {
 ///
 /// `None` on the main thread, which is not ended.
 pub(crate) fn shelter(py: Python<'_>) -> Option<Pass> {
-    let is_main = THREAD.with(|thread| thread.is_main(py));
-    if is_main.unwrap_or(true) { None } else { Some(enter_or_park_attached(py).outside()) }
+    if is_main_thread(py).unwrap_or(true) { None } else { Some(enter_or_park_attached(py).outside()) }
 }
 
 fn enter_or_park_attached(py: Python<'_>) -> Pass {

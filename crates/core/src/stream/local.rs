@@ -23,6 +23,7 @@ use crate::{
     Runtime, error, lifecycle,
     locals::OnDemand,
     panic::{self, Panic},
+    runtime::refuse_left_behind,
     task::Path,
 };
 
@@ -96,13 +97,11 @@ where
         cx: &mut Context<'_>,
         _: &mut VecDeque<Py<PyAny>>,
     ) -> Poll<Option<PyResult<Bound<'py, PyAny>>>> {
-        let _pass = match lifecycle::admit(py) {
+        let admitted = lifecycle::admit(py).and_then(|pass| refuse_left_behind(&self.runtime).map(|()| pass));
+        let _pass = match admitted {
             Ok(pass) => pass,
             Err(error) => return Poll::Ready(Some(Err(error))),
         };
-        if self.runtime.is_left_behind() {
-            return Poll::Ready(Some(Err(error::forked("the Rust runtime"))));
-        }
         let polled = self.with_stream(|stream| {
             let Some(stream) = stream else { return Poll::Ready(None) };
             // Locals are made on demand, in the context of whoever awaits.
