@@ -57,35 +57,36 @@ pub(crate) fn new(py: Python<'_>, task: Arc<dyn Start>) -> PyResult<Bound<'_, Py
 }
 
 /// The right to step a coroutine, which is running for that long.
-struct Step<'a> {
+struct Step<'a, 'py> {
+    py: Python<'py>,
     coroutine: &'a Coroutine,
     /// What comes after it. Until it is known to go on, it is closed: so it stays when the step fails.
     next: Stage,
 }
 
-impl<'a> Step<'a> {
+impl<'a, 'py> Step<'a, 'py> {
     /// Begins a step, and gives the stage that the coroutine was in.
-    fn begin(coroutine: &'a Coroutine) -> PyResult<(Self, Stage)> {
-        let mut state = coroutine.0.lock();
+    fn begin(py: Python<'py>, coroutine: &'a Coroutine) -> PyResult<(Self, Stage)> {
+        let mut state = coroutine.0.lock(py);
         let path = state.stage.path();
         let stage = mem::replace(&mut state.stage, Stage::Running(path));
         drop(state);
         if let Stage::Running(_) = stage {
             return Err(PyValueError::new_err("coroutine already executing"));
         }
-        Ok((Self { coroutine, next: Stage::Closed(path) }, stage))
+        Ok((Self { py, coroutine, next: Stage::Closed(path) }, stage))
     }
 }
 
-impl Drop for Step<'_> {
+impl Drop for Step<'_, '_> {
     fn drop(&mut self) {
-        mem::swap(&mut self.coroutine.0.lock().stage, &mut self.next);
+        mem::swap(&mut self.coroutine.0.lock(self.py).stage, &mut self.next);
     }
 }
 
 impl Coroutine {
     fn resume<'py>(&self, py: Python<'py>, value: &Bound<'py, PyAny>) -> PyResult<Sent<'py>> {
-        let (mut step, stage) = Step::begin(self)?;
+        let (mut step, stage) = Step::begin(py, self)?;
         match stage {
             Stage::Created(task, process) => {
                 if !value.is_none() {
@@ -118,7 +119,7 @@ impl Coroutine {
 
     /// Raises `error` where the coroutine is suspended: the Rust future cannot catch it, so that is its end.
     fn throw(&self, py: Python<'_>, error: PyErr) -> PyResult<PyErr> {
-        let (_step, stage) = Step::begin(self)?;
+        let (_step, stage) = Step::begin(py, self)?;
         if let Stage::Closed(_) = stage {
             return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
         }
@@ -127,13 +128,13 @@ impl Coroutine {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let (_step, stage) = Step::begin(self)?;
+        let (_step, stage) = Step::begin(py, self)?;
         stage.abandon(py);
         Ok(())
     }
 
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let state = self.0.lock();
+        let state = self.0.lock(py);
         let (path, set) = (state.stage.path(), state.renamed.as_ref().and_then(|names| names.name.as_ref()));
         let set = set.map(|name| name.bind(py).clone());
         drop(state);
@@ -141,15 +142,15 @@ impl Coroutine {
     }
 
     fn qualified_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
-        let state = self.0.lock();
+        let state = self.0.lock(py);
         let (path, set) = (state.stage.path(), state.renamed.as_ref().and_then(|names| names.qualified.as_ref()));
         let set = set.map(|name| name.bind(py).clone());
         drop(state);
         set.unwrap_or_else(|| PyString::new(py, &path.qualified_name()))
     }
 
-    fn state_name(&self) -> &'static str {
-        match &self.0.lock().stage {
+    fn state_name(&self, py: Python<'_>) -> &'static str {
+        match &self.0.lock(py).stage {
             Stage::Created(..) => "created",
             Stage::Running(_) => "running",
             Stage::Suspended(_) => "suspended",
@@ -158,8 +159,8 @@ impl Coroutine {
     }
 }
 
-impl Step<'_> {
-    fn go_on<'py>(&mut self, future: Bound<'py, Object<AsyncioFuture>>) -> PyResult<Sent<'py>> {
+impl<'py> Step<'_, 'py> {
+    fn go_on(&mut self, future: Bound<'py, Object<AsyncioFuture>>) -> PyResult<Sent<'py>> {
         match AsyncioFuture::resume(&future) {
             Ok(Sent::Yield(object)) => {
                 self.next = Stage::Suspended(future.unbind());
@@ -212,12 +213,12 @@ impl Class for Coroutine {
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
         let coroutine = this.get();
         let name = coroutine.qualified_name(this.py());
-        Ok(format!("<coroutine object {name} {} at {:p}>", coroutine.state_name(), this.as_ptr()))
+        Ok(format!("<coroutine object {name} {} at {:p}>", coroutine.state_name(this.py()), this.as_ptr()))
     }
 
     fn traverse(&self, visit: &Visit) {
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
-        if let Some(state) = self.0.try_lock() {
+        if let Some(state) = self.0.try_lock(visit.attached()) {
             if let Stage::Suspended(future) = &state.stage {
                 visit.call(future);
             }
@@ -225,7 +226,7 @@ impl Class for Coroutine {
     }
 
     fn clear(&self, py: Python<'_>) {
-        let mut state = self.0.lock();
+        let mut state = self.0.lock(py);
         if let Stage::Suspended(_) = state.stage {
             let closed = Stage::Closed(state.stage.path());
             let old = mem::replace(&mut state.stage, closed);
@@ -244,7 +245,7 @@ impl Class for Coroutine {
 
     fn finalize(this: &Bound<'_, Object<Self>>) {
         // In a forked child nobody was to await it.
-        let to_await = matches!(this.get().0.lock().stage, Stage::Created(_, process) if process.is_current());
+        let to_await = matches!(this.get().0.lock(this.py()).stage, Stage::Created(_, process) if process.is_current());
         if to_await {
             warn_never_awaited(this);
         }
@@ -329,7 +330,7 @@ fn name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn set_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__name__", value)?;
-    let _old = this.get().0.lock().renamed.get_or_insert_default().name.replace(value);
+    let _old = this.get().0.lock(this.py()).renamed.get_or_insert_default().name.replace(value);
     Ok(())
 }
 
@@ -339,7 +340,7 @@ fn qualified_name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 fn set_qualified_name(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let value = string("__qualname__", value)?;
-    let _old = this.get().0.lock().renamed.get_or_insert_default().qualified.replace(value);
+    let _old = this.get().0.lock(this.py()).renamed.get_or_insert_default().qualified.replace(value);
     Ok(())
 }
 
@@ -352,19 +353,19 @@ fn string(attribute: &str, value: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
 /// What the coroutine waits for.
 fn cr_await<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = this.py();
-    match &this.get().0.lock().stage {
+    match &this.get().0.lock(this.py()).stage {
         Stage::Suspended(future) => Ok(future.clone_ref(py).into_bound(py).into_any()),
         _ => Ok(py.None().into_bound(py)),
     }
 }
 
 fn cr_running<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    let running = matches!(this.get().0.lock().stage, Stage::Running(_));
+    let running = matches!(this.get().0.lock(this.py()).stage, Stage::Running(_));
     Ok(PyBool::new(this.py(), running).to_owned().into_any())
 }
 
 fn cr_suspended<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    let suspended = matches!(this.get().0.lock().stage, Stage::Suspended(_));
+    let suspended = matches!(this.get().0.lock(this.py()).stage, Stage::Suspended(_));
     Ok(PyBool::new(this.py(), suspended).to_owned().into_any())
 }
 

@@ -46,22 +46,18 @@ impl Panic {
 }
 
 thread_local! {
-    /// How many [`catch`]es are on the stack.
-    static CATCHING: Cell<usize> = const { Cell::new(0) };
-    /// How many panics there were under them.
+    /// How many panics there were on this thread.
     static PANICS: Cell<usize> = const { Cell::new(0) };
-    /// Where the last panic under one of them was.
+    /// Where the last of them was.
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Calls the user's code, and catches its panic.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     listen();
-    CATCHING.set(CATCHING.get() + 1);
     let panics = PANICS.get();
     // Whoever is left in an odd state by a panic is dropped: a future that panicked is not polled again.
     let result = panic::catch_unwind(AssertUnwindSafe(f));
-    CATCHING.set(CATCHING.get() - 1);
     result.map_err(|payload| {
         // A panic that is passed on, from a task that was joined, say, was elsewhere.
         let location = if PANICS.get() == panics { None } else { LOCATION.take() };
@@ -82,11 +78,9 @@ pub(crate) fn listen() {
     LISTENING.call_once(|| {
         let next = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            if CATCHING.try_with(Cell::get).is_ok_and(|catching| catching > 0) {
-                let _ = PANICS.try_with(|panics| panics.set(panics.get().wrapping_add(1)));
-                let location = info.location().map(ToString::to_string);
-                let _ = LOCATION.try_with(|place| place.replace(location));
-            }
+            let _ = PANICS.try_with(|panics| panics.set(panics.get().wrapping_add(1)));
+            let location = info.location().map(ToString::to_string);
+            let _ = LOCATION.try_with(|place| place.replace(location));
             next(info);
         }));
     });

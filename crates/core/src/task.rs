@@ -173,7 +173,7 @@ pub(crate) fn start(
     };
     let event_loop = Arc::clone(locals.handle());
     let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&task).into_cancel())?;
-    let waiter = event_loop.insert(InFlight::Waiter(future.clone().unbind()));
+    let waiter = event_loop.insert(py, InFlight::Waiter(future.clone().unbind()));
     task.start(waiter, locals);
     Ok(future)
 }
@@ -464,7 +464,7 @@ impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
     /// What Python gets.
     pub(crate) fn settle(self, py: Python<'_>, path: Path) -> Settlement {
         match self {
-            Self::Returned(value) => into_python(py, value),
+            Self::Returned(value) => settled(py, value),
             Self::Failed(error) => Settlement::failed(error::not_stop_iteration(py, *error)),
             Self::Panicked(panic) => Settlement::failed(error::panicked(panic)),
             Self::Cancelled => Settlement::Cancelled,
@@ -488,17 +488,19 @@ pub(crate) fn drop_future<T>(drop: impl FnOnce(), end: End<T>) -> End<T> {
 }
 
 /// Converts an output; the conversion is the user's code.
-///
-/// Nothing is `None`, as where a function returns to Python; PyO3's conversion would make an empty tuple of it.
-pub(crate) fn into_python<T: for<'py> IntoPyObject<'py> + 'static>(py: Python<'_>, value: T) -> Settlement {
-    if TypeId::of::<T>() == TypeId::of::<()>() {
-        return Settlement::Done(py.None());
-    }
-    match panic::catch(|| value.into_py_any(py)) {
+fn settled<T: for<'py> IntoPyObject<'py> + 'static>(py: Python<'_>, value: T) -> Settlement {
+    match panic::catch(|| into_python(py, value)) {
         Ok(Ok(value)) => Settlement::Done(value),
         Ok(Err(error)) => Settlement::failed(error),
         Err(panic) => Settlement::failed(error::panicked(panic)),
     }
+}
+
+/// Converts a value, which may panic: the conversion is the user's code.
+///
+/// Nothing is `None`, as where a function returns to Python; PyO3's conversion would make an empty tuple of it.
+pub(crate) fn into_python<T: for<'py> IntoPyObject<'py> + 'static>(py: Python<'_>, value: T) -> PyResult<Py<PyAny>> {
+    if TypeId::of::<T>() == TypeId::of::<()>() { Ok(py.None()) } else { value.into_py_any(py) }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ impl AsyncioFuture {
     /// Asks the Rust future to stop; whoever waits learns of it when it has.
     pub(super) fn request_cancel(this: &Bound<'_, Object<Self>>, message: Option<Py<PyAny>>) -> PyResult<bool> {
         let (task, _old_message) = {
-            let mut state = this.get().state.lock();
+            let mut state = this.get().state.lock(this.py());
             if state.is_done() {
                 return Ok(false);
             }
@@ -102,7 +102,7 @@ impl Deadline {
         let deadline = Bound::new(py, Self { future: future.clone().unbind(), stage })?;
         let event_loop = future.get().event_loop.bind(py);
         let timer = event_loop.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), deadline))?;
-        let old = future.get().state.lock().rare().timer.replace(timer.unbind());
+        let old = future.get().state.lock(py).rare().timer.replace(timer.unbind());
         if let Some(old) = old {
             old.call_method0(py, intern!(py, "cancel"))?;
         }
@@ -121,7 +121,7 @@ impl Deadline {
             // The interpreter is ending: the Rust future is not polled any more.
             return AsyncioFuture::settle(future, Settlement::Cancelled, Resume::Soon);
         };
-        let task = future.get().state.lock().task().map(Arc::clone);
+        let task = future.get().state.lock(py).task().map(Arc::clone);
         match (self.stage, task) {
             (Stage::CleanUp, Some(task)) => {
                 task.cancel();

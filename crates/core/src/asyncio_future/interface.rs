@@ -59,14 +59,14 @@ fn event_loop<'py>(this: &This<'py>) -> Bound<'py, PyAny> {
 }
 
 fn state<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(PyString::new(this.py(), this.get().state_name()).into_any())
+    Ok(PyString::new(this.py(), this.get().state_name(this.py())).into_any())
 }
 
 /// As asyncio has it: `None` or a list of pairs of a function and a context.
 fn callbacks<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = this.py();
     let pairs: Vec<_> = {
-        let state = this.get().state.lock();
+        let state = this.get().state.lock(this.py());
         let pair = |callback: &Callback| (callback.function.clone_ref(py), callback.context.clone_ref(py));
         state.callbacks().map(pair).collect()
     };
@@ -76,7 +76,7 @@ fn callbacks<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 fn cancel_message<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = this.py();
     let message = {
-        let state = this.get().state.lock();
+        let state = this.get().state.lock(this.py());
         state.rare.as_ref().and_then(|rare| Some(rare.cancel_message.as_ref()?.clone_ref(py)))
     };
     Ok(message.unwrap_or_else(|| py.None()).into_bound(py))
@@ -87,16 +87,16 @@ fn none<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn done<'py>(this: &This<'py>) -> Bound<'py, PyAny> {
-    boolean(this.py(), this.get().is_done())
+    boolean(this.py(), this.get().is_done(this.py()))
 }
 
 fn cancelled<'py>(this: &This<'py>) -> Bound<'py, PyAny> {
-    boolean(this.py(), matches!(this.get().state.lock().outcome, Outcome::Cancelled(_)))
+    boolean(this.py(), matches!(this.get().state.lock(this.py()).outcome, Outcome::Cancelled(_)))
 }
 
 /// What it has returned.
 fn value<'py>(this: &This<'py>) -> Option<Bound<'py, PyAny>> {
-    match &this.get().state.lock().outcome {
+    match &this.get().state.lock(this.py()).outcome {
         Outcome::Done(value) => Some(value.bind(this.py()).clone()),
         _ => None,
     }
@@ -108,14 +108,14 @@ fn result<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 /// `None`, if it has returned.
 fn no_exception<'py>(this: &This<'py>) -> Option<Bound<'py, PyAny>> {
-    let returned = matches!(this.get().state.lock().outcome, Outcome::Done(_));
+    let returned = matches!(this.get().state.lock(this.py()).outcome, Outcome::Done(_));
     returned.then(|| this.py().None().into_bound(this.py()))
 }
 
 fn exception<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let (py, future) = (this.py(), this.get());
     let error = {
-        let state = future.state.lock();
+        let state = future.state.lock(py);
         match &state.outcome {
             Outcome::Done(_) => return none(this),
             Outcome::Failed(error) => error.clone_ref(py),
@@ -159,7 +159,7 @@ fn add_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> P
         None => context::copy_current(py)?,
     };
     let late = {
-        let mut state = future.state.lock();
+        let mut state = future.state.lock(py);
         let callback = Callback { function: function.unbind(), context: context.unbind() };
         if state.is_done() {
             Some(callback)
@@ -187,7 +187,7 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
     };
     // Comparing calls Python, which may come back to this future: so on a copy, and by identity on the original.
     let candidates: Vec<_> = {
-        let state = future.state.lock();
+        let state = future.state.lock(py);
         state.callbacks().map(|callback| callback.function.clone_ref(py)).collect()
     };
     let mut equal = Vec::new();
@@ -197,7 +197,7 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
         }
     }
     let removed: Vec<Callback> = {
-        let mut state = future.state.lock();
+        let mut state = future.state.lock(py);
         let more = state.rare.as_mut().map(|rare| mem::take(&mut rare.more)).unwrap_or_default();
         let all = state.first.take().into_iter().chain(more);
         let (removed, kept): (_, Vec<_>) = all.partition(|one| equal.iter().any(|other| one.function.is(other)));

@@ -164,7 +164,7 @@ impl AsyncioFuture {
 
     /// Settles the waiter that the event loop has under `key`, on the loop's thread.
     pub(crate) fn deliver(key: u32, settlement: Settlement, delivery: &Delivery<'_, '_>) -> PyResult<()> {
-        match delivery.event_loop.remove(key) {
+        match delivery.event_loop.remove(delivery.py, key) {
             Some(InFlight::Waiter(future)) => Self::settle(future.bind(delivery.py), settlement, delivery.resume),
             // The loop was closed meanwhile.
             _ => Ok(()),
@@ -175,7 +175,7 @@ impl AsyncioFuture {
         let (py, future) = (this.py(), this.get());
         let (outcome, traceback) = Outcome::of(py, settlement)?;
         let (first, more, timer, done, garbage) = {
-            let mut state = future.state.lock();
+            let mut state = future.state.lock(py);
             if state.is_done() {
                 // A cancellation took too long, and was settled without the Rust future's end.
                 return Ok(());
@@ -221,8 +221,8 @@ impl AsyncioFuture {
     }
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
-    pub(crate) fn abandon(&self, _: Python<'_>) {
-        let task = match &mut self.state.lock().outcome {
+    pub(crate) fn abandon(&self, py: Python<'_>) {
+        let task = match &mut self.state.lock(py).outcome {
             Outcome::Pending(task) => task.take(),
             _ => None,
         };
@@ -238,14 +238,14 @@ impl AsyncioFuture {
     }
 
     /// Whether it has been settled.
-    pub(crate) fn is_done(&self) -> bool {
-        self.state.lock().is_done()
+    pub(crate) fn is_done(&self, py: Python<'_>) -> bool {
+        self.state.lock(py).is_done()
     }
 
     /// The result, as `result()` gives or raises it; nothing as long as it is pending.
     pub(crate) fn result<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let (error, traceback) = {
-            let state = self.state.lock();
+            let state = self.state.lock(py);
             match &state.outcome {
                 Outcome::Pending(_) => return None,
                 Outcome::Done(value) => return Some(Ok(value.bind(py).clone())),
@@ -280,8 +280,8 @@ impl AsyncioFuture {
         Ok(Sent::Yield(this.clone().into_any()))
     }
 
-    fn state_name(&self) -> &'static str {
-        match self.state.lock().outcome {
+    fn state_name(&self, py: Python<'_>) -> &'static str {
+        match self.state.lock(py).outcome {
             Outcome::Pending(_) => "PENDING",
             Outcome::Done(_) | Outcome::Failed(_) => "FINISHED",
             Outcome::Cancelled(_) => "CANCELLED",
@@ -290,7 +290,7 @@ impl AsyncioFuture {
 
     fn cancelled_error(&self, py: Python<'_>) -> PyResult<PyErr> {
         let (raised, message) = {
-            let state = self.state.lock();
+            let state = self.state.lock(py);
             let raised = match &state.outcome {
                 Outcome::Cancelled(Some(error)) => Some(error.clone_ref(py)),
                 _ => None,
@@ -309,7 +309,7 @@ impl AsyncioFuture {
         if !future.log_traceback.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let error = match &future.state.lock().outcome {
+        let error = match &future.state.lock(py).outcome {
             Outcome::Failed(error) => error.clone_ref(py),
             _ => return Ok(()),
         };
@@ -348,13 +348,13 @@ impl Class for AsyncioFuture {
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
         let future = this.get();
-        Ok(format!("<Future of '{}' {}>", future.path.qualified_name(), future.state_name().to_lowercase()))
+        Ok(format!("<Future of '{}' {}>", future.path.qualified_name(), future.state_name(this.py()).to_lowercase()))
     }
 
     fn traverse(&self, visit: &Visit) {
         visit.call(&self.event_loop);
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
-        let Some(state) = self.state.try_lock() else { return };
+        let Some(state) = self.state.try_lock(visit.attached()) else { return };
         for callback in state.callbacks() {
             visit.call(&callback.function);
             visit.call(&callback.context);
@@ -370,9 +370,9 @@ impl Class for AsyncioFuture {
         }
     }
 
-    fn clear(&self, _: Python<'_>) {
+    fn clear(&self, py: Python<'_>) {
         let garbage = {
-            let mut state = self.state.lock();
+            let mut state = self.state.lock(py);
             let outcome = match state.outcome {
                 Outcome::Pending(_) => None,
                 _ => Some(mem::replace(&mut state.outcome, Outcome::Cancelled(None))),

@@ -198,6 +198,12 @@ impl Visit {
         Self { visit, argument, result: result.into() }
     }
 
+    /// The thread is attached, though nothing of Python's may be called: it is for a lock.
+    pub(crate) fn attached(&self) -> Python<'_> {
+        // SAFETY: the garbage collector is.
+        unsafe { Python::assume_attached() }
+    }
+
     /// What the visitor said: not zero when the traversal is to stop.
     fn result(&self) -> c_int {
         self.result.get()

@@ -164,13 +164,13 @@ impl EventLoop {
     }
 
     /// Keeps it until it is removed by this key, or the loop is closed.
-    pub(crate) fn insert(&self, item: InFlight) -> u32 {
+    pub(crate) fn insert(&self, py: Python<'_>, item: InFlight) -> u32 {
         // Each future has room for its key, and there is no memory for so many.
-        u32::try_from(self.in_flight.lock().insert(item)).expect("fewer than 4,294,967,296 futures are in flight")
+        u32::try_from(self.in_flight.lock(py).insert(item)).expect("fewer than 4,294,967,296 futures are in flight")
     }
 
-    pub(crate) fn remove(&self, key: u32) -> Option<InFlight> {
-        self.in_flight.lock().try_remove(key as usize)
+    pub(crate) fn remove(&self, py: Python<'_>, key: u32) -> Option<InFlight> {
+        self.in_flight.lock(py).try_remove(key as usize)
     }
 
     /// Delivers all that is in the mailbox, and if that is little, what comes meanwhile; the rest waits for the loop's
@@ -190,12 +190,12 @@ impl EventLoop {
         let delivery = Delivery { py, event_loop: self, object: &object, resume, of_tasks: OnceCell::new() };
         let drains = self.drains.load(Ordering::Relaxed);
         let mut delivered = 0;
-        while delivered < LETTERS && self.take() {
+        while delivered < LETTERS && self.take(py) {
             // A delivery may run the loop re-entrantly, and wait there for the rest of the batch, or for what is posted
             // meanwhile and wakes nobody.
             self.waker.again(self, &object).inspect_err(|_| self.waker.wake(self))?;
             // The lock is released before each delivery.
-            while let Some(letter) = { self.batch.lock().pop() } {
+            while let Some(letter) = { self.batch.lock(py).pop() } {
                 delivered += 1;
                 let Err(error) = letter.deliver(&delivery) else { continue };
                 if error::ends_the_process(py, &error) {
@@ -218,8 +218,8 @@ impl EventLoop {
     }
 
     /// Takes what is in the mailbox, unless there is some left of what was taken before; false if there is nothing.
-    fn take(&self) -> bool {
-        let mut batch = self.batch.lock();
+    fn take(&self, py: Python<'_>) -> bool {
+        let mut batch = self.batch.lock(py);
         if batch.is_empty() {
             *batch = self.mailbox.take();
         }
@@ -235,8 +235,8 @@ impl EventLoop {
         }
         // What ends here may call Python, and the loop may have died while an exception is on its way.
         let _pending = PendingException::set_aside(py);
-        let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(), Batch::empty())];
-        let in_flight = mem::take(&mut *self.in_flight.lock());
+        let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(py), Batch::empty())];
+        let in_flight = mem::take(&mut *self.in_flight.lock(py));
         for (_, item) in in_flight {
             end(py, || match item {
                 InFlight::Waiter(waiter) => waiter.get().abandon(py),
@@ -370,7 +370,9 @@ impl Guard {
             return Ok(());
         }
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
-        let Some(in_flight) = self.0.in_flight.try_lock() else { return Ok(()) };
+        // SAFETY: the garbage collector is attached; nothing of Python's is called.
+        let py = unsafe { Python::assume_attached() };
+        let Some(in_flight) = self.0.in_flight.try_lock(py) else { return Ok(()) };
         for (_, item) in in_flight.iter() {
             match item {
                 InFlight::Waiter(waiter) => visit.call(waiter)?,

@@ -179,10 +179,10 @@ impl Call {
             this.letter.end(|| result(&task));
             return Ok(());
         }
-        let key = delivery.event_loop.insert(InFlight::Call(Arc::clone(this)));
+        let key = delivery.event_loop.insert(py, InFlight::Call(Arc::clone(this)));
         let Some(cancelled) = this.letter.run(&task, key) else {
             // What we called has closed the loop.
-            delivery.event_loop.remove(key);
+            delivery.event_loop.remove(py, key);
             return Ok(());
         };
         let done = Bound::new(py, Done(Arc::clone(this)))?;
@@ -243,9 +243,9 @@ impl Call {
     }
 
     /// The same on the loop's thread, which has it in flight no more.
-    fn end_on_loop(&self, result: impl FnOnce() -> PyResult<Py<PyAny>>) {
+    fn end_on_loop(&self, py: Python<'_>, result: impl FnOnce() -> PyResult<Py<PyAny>>) {
         if let Some(key) = self.end(result).key {
-            self.locals.handle().remove(key);
+            self.locals.handle().remove(py, key);
         }
     }
 }
@@ -268,7 +268,7 @@ impl Letter for Call {
                 let Err(error) = Self::start(&envelope, source, delivery) else { return Ok(()) };
                 // A task that is started at once lets these two through, as each of its steps does.
                 let fatal = error::ends_the_process(py, &error);
-                envelope.letter.end_on_loop(|| Err(error.clone_ref(py)));
+                envelope.letter.end_on_loop(py, || Err(error.clone_ref(py)));
                 if fatal { Err(error) } else { Ok(()) }
             }
             State::Running { task, wish: Wish::Cancel, .. } => {
@@ -325,7 +325,7 @@ impl Done {
             return;
         }
         let mut wanted = false;
-        call.end_on_loop(|| {
+        call.end_on_loop(task.py(), || {
             wanted = true;
             result(task)
         });

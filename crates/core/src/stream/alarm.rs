@@ -31,7 +31,7 @@ impl Waiting {
         let Alarm { event_loop, waiter, .. } = &alarm.letter;
         let future = AsyncioFuture::new(event_loop.object(py)?, Arc::clone(&alarm) as Arc<dyn Cancel>)?.unbind();
         // Relaxed: only the loop's thread looks, when an alarm is delivered.
-        waiter.store(event_loop.insert(InFlight::Waiter(future.clone_ref(py))), Ordering::Relaxed);
+        waiter.store(event_loop.insert(py, InFlight::Waiter(future.clone_ref(py))), Ordering::Relaxed);
         if alarm.letter.rung.swap(false, Ordering::Relaxed) {
             Arc::clone(&alarm).wake();
         }
@@ -85,7 +85,8 @@ impl Alarm {
     fn disarm(&self) {
         let key = self.waiter.swap(Self::NOBODY, Ordering::Relaxed);
         if key != Self::NOBODY && !self.event_loop.is_left_behind() {
-            drop(self.event_loop.remove(key));
+            // The future is a Python object, which is dropped attached.
+            Python::try_attach(|py| drop(self.event_loop.remove(py, key)));
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     error,
     lifecycle::Process,
     once::PyOnce,
+    panic,
     sync::SpinLock,
     task::{self, Path},
 };
@@ -51,13 +52,18 @@ pub(super) trait Source: Send + Sync {
     fn path(&self) -> Path;
 }
 
-/// Converts an item. What the conversion raises must not look like the end of the iteration.
+/// Converts an item.
 pub(super) fn item_into_python<T>(py: Python<'_>, item: T) -> PyResult<Bound<'_, PyAny>>
 where
     T: for<'py> IntoPyObject<'py> + 'static,
 {
-    let item = task::into_python(py, item).into_result(py);
-    item.map_err(|error| error::not_stop_async_iteration(py, error))
+    converting(py, || Ok(task::into_python(py, item)?.into_bound(py)))
+}
+
+/// Calls what converts items, which is the user's code. What that raises must not look like the end of the iteration.
+pub(super) fn converting<T>(py: Python<'_>, convert: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    let converted = panic::catch(convert).unwrap_or_else(|panic| Err(error::panicked(panic)));
+    converted.map_err(|error| error::not_stop_async_iteration(py, error))
 }
 
 /// The contents of the Python object.
@@ -92,14 +98,14 @@ pub(super) fn new(py: Python<'_>, source: Arc<dyn Source>) -> PyResult<Bound<'_,
 /// What a [`Step`] does when it is the only operation.
 impl AsyncIterator {
     /// Whether it has been asked for an item, and whether it is over.
-    pub(super) fn progress(&self) -> (bool, bool) {
-        let state = self.state.lock();
+    pub(super) fn progress(&self, py: Python<'_>) -> (bool, bool) {
+        let state = self.state.lock(py);
         (state.started, state.over)
     }
 
     pub(super) fn poll_next<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
         let mut items = {
-            let mut state = self.state.lock();
+            let mut state = self.state.lock(py);
             if state.over {
                 return Poll::Ready(Err(PyStopAsyncIteration::new_err(())));
             }
@@ -111,23 +117,23 @@ impl AsyncIterator {
         };
         let item = ready!(self.source.poll_next(py, cx, &mut items));
         if let Some(Ok(item)) = item {
-            self.state.lock().items = items;
+            self.state.lock(py).items = items;
             return Poll::Ready(Ok(item));
         }
-        self.finish();
+        self.finish(py);
         self.source.abandon();
         Poll::Ready(item.unwrap_or_else(|| Err(PyStopAsyncIteration::new_err(()))))
     }
 
-    pub(super) fn poll_close(&self, cx: &mut Context<'_>) -> Poll<PyResult<()>> {
-        self.finish();
+    pub(super) fn poll_close(&self, py: Python<'_>, cx: &mut Context<'_>) -> Poll<PyResult<()>> {
+        self.finish(py);
         self.source.poll_close(cx)
     }
 
     /// Nobody is to get an item any more.
-    fn finish(&self) {
+    fn finish(&self, py: Python<'_>) {
         let items = {
-            let mut state = self.state.lock();
+            let mut state = self.state.lock(py);
             state.over = true;
             mem::take(&mut state.items)
         };
@@ -185,14 +191,14 @@ impl Class for AsyncIterator {
     /// For the rest it holds Rust values.
     fn traverse(&self, visit: &Visit) {
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
-        let Some(state) = self.state.try_lock() else { return };
+        let Some(state) = self.state.try_lock(visit.attached()) else { return };
         state.items.iter().for_each(|item| visit.call(item));
         state.spare.iter().for_each(|spare| visit.call(spare));
     }
 
     /// The awaitable that is kept refers to nothing.
-    fn clear(&self, _: Python<'_>) {
-        let items = mem::take(&mut self.state.lock().items);
+    fn clear(&self, py: Python<'_>) {
+        let items = mem::take(&mut self.state.lock(py).items);
         drop(items);
     }
 }
@@ -223,5 +229,5 @@ fn qualified_name<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn running<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(PyBool::new(this.py(), this.get().state.lock().running).to_owned().into_any())
+    Ok(PyBool::new(this.py(), this.get().state.lock(this.py()).running).to_owned().into_any())
 }

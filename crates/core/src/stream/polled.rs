@@ -91,7 +91,7 @@ impl<O: Operation> Polled<O> {
     fn resume<'py>(this: &Bound<'py, Object<Self>>) -> PyResult<Sent<'py>> {
         let py = this.py();
         let polled = this.get();
-        let (mut operation, alarm) = match polled.replace(Stage::Over) {
+        let (mut operation, alarm) = match polled.replace(py, Stage::Over) {
             Stage::New(mut operation) => {
                 // Nearly always it is ready; then nobody has to be woken.
                 if let Poll::Ready(result) = operation.poll(py, &mut Context::from_waker(Waker::noop())) {
@@ -104,7 +104,7 @@ impl<O: Operation> Polled<O> {
             Stage::Suspended(operation, waiting) => {
                 let future = waiting.future().bind(py).clone();
                 let Some(result) = future.get().result(py) else {
-                    polled.replace(Stage::Suspended(operation, waiting));
+                    polled.replace(py, Stage::Suspended(operation, waiting));
                     return AsyncioFuture::resume(&future);
                 };
                 result?;
@@ -125,12 +125,12 @@ impl<O: Operation> Polled<O> {
         }
         let waiting = Waiting::new(py, alarm)?;
         let future = waiting.future().bind(py).clone();
-        polled.replace(Stage::Suspended(operation, waiting));
+        polled.replace(py, Stage::Suspended(operation, waiting));
         AsyncioFuture::resume(&future)
     }
 
-    fn replace(&self, stage: Stage<O>) -> Stage<O> {
-        mem::replace(&mut *self.0.lock(), stage)
+    fn replace(&self, py: Python<'_>, stage: Stage<O>) -> Stage<O> {
+        mem::replace(&mut *self.0.lock(py), stage)
     }
 }
 
@@ -140,7 +140,7 @@ impl<O: Operation> Awaitable for Polled<O> {
     }
 
     fn at_hand<'py>(this: &Bound<'py, Object<Self>>) -> Option<Bound<'py, PyAny>> {
-        let mut stage = this.get().0.lock();
+        let mut stage = this.get().0.lock(this.py());
         let Stage::New(operation) = &*stage else { return None };
         let result = operation.at_hand(this)?;
         let over = mem::replace(&mut *stage, Stage::Over);
@@ -172,7 +172,7 @@ impl<O: Operation> Class for Polled<O> {
     }
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
-        let (call, path) = match &*this.get().0.lock() {
+        let (call, path) = match &*this.get().0.lock(this.py()) {
             Stage::New(operation) | Stage::Suspended(operation, _) => (operation.call(), operation.path()),
             Stage::Over => return Ok(format!("<awaitable that is over at {:p}>", this.as_ptr())),
         };
@@ -181,7 +181,7 @@ impl<O: Operation> Class for Polled<O> {
 
     fn traverse(&self, visit: &Visit) {
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
-        let Some(stage) = self.0.try_lock() else { return };
+        let Some(stage) = self.0.try_lock(visit.attached()) else { return };
         match &*stage {
             Stage::New(operation) => operation.traverse(visit),
             Stage::Suspended(operation, waiting) => {
@@ -196,8 +196,8 @@ impl<O: Operation> Class for Polled<O> {
         matches!(self.0.get_mut(), Stage::Over)
     }
 
-    fn clear(&self, _: Python<'_>) {
-        drop(self.replace(Stage::Over));
+    fn clear(&self, py: Python<'_>) {
+        drop(self.replace(py, Stage::Over));
     }
 }
 
@@ -214,12 +214,12 @@ fn send<'py, O: Operation>(this: &This<'py, O>, arguments: &Arguments<'_, 'py>) 
 /// The Rust side cannot catch what is thrown: that is the operation's end.
 fn throw<'py, O: Operation>(this: &This<'py, O>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let error = class::thrown("throw", arguments)?;
-    drop(this.get().replace(Stage::Over));
+    drop(this.get().replace(this.py(), Stage::Over));
     Err(error)
 }
 
 fn close<'py, O: Operation>(this: &This<'py, O>) -> PyResult<Bound<'py, PyAny>> {
-    drop(this.get().replace(Stage::Over));
+    drop(this.get().replace(this.py(), Stage::Over));
     Ok(this.py().None().into_bound(this.py()))
 }
 

@@ -217,7 +217,7 @@ impl Pump {
             (Stage::Between(iterator), Input::Send(_)) => step.pull(py, iterator),
             (Stage::Full(iterator, waiting), Input::Send(_)) => {
                 let future = waiting.future().bind(py).clone();
-                if !future.get().is_done() {
+                if !future.get().is_done(py) {
                     step.replace(Stage::Full(iterator, waiting));
                     return AsyncioFuture::resume(&future);
                 }

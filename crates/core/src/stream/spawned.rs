@@ -20,14 +20,14 @@ use pyo3::prelude::*;
 
 use super::{
     buffer::{Buffer, Room, Taken},
-    into_python::{Source, item_into_python},
+    into_python::{Source, converting},
 };
 use crate::{
     Runtime, TaskLocals, error, lifecycle,
     locals::Lent,
     panic::{self, Panic},
     sync::Lock,
-    task::Path,
+    task::{Path, into_python},
 };
 
 /// How many items one poll of the driver may take from a stream that is always ready.
@@ -128,31 +128,35 @@ where
     R: Runtime,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    /// Converts some of the items at hand, so that the precautions that a conversion calls for are taken once for all.
+    /// Converts an item, and some of those at hand that come after it, so that the precautions that conversions call for
+    /// are taken once for all.
     ///
     /// # Errors
     ///
-    /// What ends the process. Any other error of a conversion is that of its item, and comes in its turn.
-    fn convert(&self, py: Python<'_>, items: &mut VecDeque<Py<PyAny>>) -> PyResult<()> {
-        // A conversion is the user's code, during which nothing is locked.
+    /// Why the item could not be converted, and what ends the process. Any other error of a conversion is that of its
+    /// item, and comes in its turn.
+    fn convert<'py>(&self, py: Python<'py>, item: T, more: &mut VecDeque<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+        // Nothing is locked while the user's code runs.
         let mut batch = mem::take(&mut *self.batch.lock());
-        let mut converted = Ok(());
-        for _ in 1..CONVERTED {
-            let Some(item) = batch.pop_front() else { break };
-            match item_into_python(py, item) {
-                Ok(item) => items.push_back(item.unbind()),
-                Err(error) if error::ends_the_process(py, &error) => {
-                    converted = Err(error);
-                    break;
-                }
-                Err(error) => {
-                    *self.failed.lock() = Some(error);
-                    break;
-                }
+        let mut first = None;
+        let converted = converting(py, || {
+            first = Some(into_python(py, item)?);
+            for _ in 1..CONVERTED {
+                let Some(next) = batch.pop_front() else { break };
+                more.push_back(into_python(py, next)?);
             }
-        }
+            Ok(())
+        });
         *self.batch.lock() = batch;
-        converted
+        match (first, converted) {
+            (Some(first), Ok(())) => Ok(first.into_bound(py)),
+            (Some(first), Err(error)) if !error::ends_the_process(py, &error) => {
+                *self.failed.lock() = Some(error);
+                Ok(first.into_bound(py))
+            }
+            (_, Err(error)) => Err(error),
+            (None, Ok(())) => unreachable!("the first was converted"),
+        }
     }
 }
 
@@ -185,8 +189,7 @@ where
                 }
             }
         };
-        let item = item_into_python(py, item).and_then(|item| self.convert(py, more).map(|()| item));
-        Poll::Ready(Some(item))
+        Poll::Ready(Some(self.convert(py, item, more)))
     }
 
     fn poll_close(&self, cx: &mut Context<'_>) -> Poll<PyResult<()>> {

@@ -64,7 +64,7 @@ impl Step {
         if !process.is_current() {
             return None;
         }
-        let spare = state.lock().spare.take()?;
+        let spare = state.lock(iterator.py()).spare.take()?;
         let step = || Self { iterator: iterator.clone().unbind(), call: Call::Next, turn: None };
         polled::renew(spare.into_bound(iterator.py()), step)
     }
@@ -75,7 +75,7 @@ impl Step {
         if !iterator.process.is_current() {
             return Err(error::forked(&format!("the Rust stream '{}'", self.path().name())));
         }
-        if mem::replace(&mut iterator.state.lock().running, true) {
+        if mem::replace(&mut iterator.state.lock(py).running, true) {
             let name = match self.call {
                 Call::Next | Call::Send(_) => "anext",
                 Call::Close => "aclose",
@@ -85,14 +85,14 @@ impl Step {
             return Err(PyRuntimeError::new_err(message));
         }
         self.turn = Some(Turn(self.iterator.clone_ref(py)));
-        let (started, over) = iterator.progress();
+        let (started, over) = iterator.progress(py);
         match self.call {
             Call::Next | Call::Send(_) if started => Ok(()),
             Call::Send(true) => {
                 Err(PyTypeError::new_err("can't send non-None value to a just-started async generator"))
             }
             Call::Next | Call::Send(false) => {
-                iterator.state.lock().started = true;
+                iterator.state.lock(py).started = true;
                 tell_event_loop(self.iterator.bind(py))
             }
             // There is nothing left that it could be thrown into.
@@ -122,7 +122,8 @@ impl Drop for Turn {
     fn drop(&mut self) {
         let AsyncIterator { process, state, .. } = self.0.get();
         if process.is_current() {
-            state.lock().running = false;
+            // It holds a Python object, which is dropped attached.
+            Python::try_attach(|py| state.lock(py).running = false);
         }
     }
 }
@@ -154,7 +155,7 @@ impl Operation for Step {
         if !process.is_current() {
             return None;
         }
-        let mut state = state.lock();
+        let mut state = state.lock(awaitable.py());
         if state.running {
             return None;
         }
@@ -177,7 +178,7 @@ impl Operation for Step {
         if let Call::Next | Call::Send(_) = self.call {
             return iterator.poll_next(py, cx);
         }
-        ready!(iterator.poll_close(cx))?;
+        ready!(iterator.poll_close(py, cx))?;
         Poll::Ready(match &mut self.call {
             Call::Throw(error) => Err(*error.take().expect("an operation is ready once")),
             _ => Ok(py.None().into_bound(py)),
@@ -186,7 +187,7 @@ impl Operation for Step {
 
     fn end(self, awaitable: &Bound<'_, Object<Polled<Self>>>) {
         let spare = awaitable.clone().unbind();
-        let _old = self.iterator.get().state.lock().spare.replace(spare);
+        let _old = self.iterator.get().state.lock(awaitable.py()).spare.replace(spare);
     }
 
     fn traverse(&self, visit: &Visit) {

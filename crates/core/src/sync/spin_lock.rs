@@ -6,10 +6,13 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-// The test has loom's in their place.
-use super::primitives::{AtomicBool, Ordering, yield_now};
+use pyo3::Python;
 
-/// A lock that costs half of a mutex: to unlock it is a plain store, since nobody sleeps until then.
+// The test has loom's in their place.
+use super::primitives::{AtomicBool, GIL, Ordering, yield_now};
+
+/// A lock that costs a load and two stores where the GIL is, and half of a mutex where it is not: to unlock it is a
+/// plain store, since nobody sleeps until then.
 ///
 /// It is for what Python objects and the handle of an event loop keep for the loop's thread.
 /// Whoever locks it is attached to Python, so that nobody else can be where the GIL is; where it is not, a thread that
@@ -30,21 +33,27 @@ impl<T> SpinLock<T> {
         Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
     }
 
-    pub(crate) fn lock(&self) -> SpinLockGuard<'_, T> {
+    pub(crate) fn lock(&self, py: Python<'_>) -> SpinLockGuard<'_, T> {
         loop {
-            if let Some(guard) = self.try_lock() {
+            if let Some(guard) = self.try_lock(py) {
                 return guard;
             }
             yield_now();
         }
     }
 
-    pub(crate) fn try_lock(&self) -> Option<SpinLockGuard<'_, T>> {
+    pub(crate) fn try_lock(&self, _: Python<'_>) -> Option<SpinLockGuard<'_, T>> {
         // Acquire pairs with the release of whoever had it locked before.
-        self.locked
-            .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
-            .ok()
-            .map(|_| SpinLockGuard(self, PhantomData))
+        let locked = if !GIL {
+            self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err()
+        } else if self.locked.load(Ordering::Acquire) {
+            true
+        } else {
+            // Between the two nobody else is attached.
+            self.locked.store(true, Ordering::Relaxed);
+            false
+        };
+        (!locked).then(|| SpinLockGuard(self, PhantomData))
     }
 
     /// For the only owner.
