@@ -263,22 +263,23 @@ where
         // SAFETY: the task has not been started, and the caller has the only reference.
         let stage = unsafe { &mut *task.stage.get() };
         // It is put here from inside, not handed from one to the next until it is outside.
-        let mut end = None;
+        let mut settlement = None;
         let polled = here(&task.runtime, locals, || {
             let Stage::Future(future) = stage else { unreachable!("it has not been polled") };
             // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
             let future = unsafe { Pin::new_unchecked(future) };
             // Whoever wakes it has nobody to wake yet: the driver polls it again, with a waker of the runtime's.
             if let Poll::Ready(result) = future.poll(&mut Context::from_waker(Waker::noop())) {
-                end = Some(End::from(result));
                 *stage = Stage::Delivered;
+                settlement = Some(End::from(result).convert(py, self.path()));
             }
         });
         if let Err(panic) = polled {
-            end = Some(drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), End::from(panic)));
+            let end: End<T> = drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), End::from(panic));
+            settlement = Some(end.settle(py, self.path()));
         }
-        match end {
-            Some(end) => Polled::Ended(end.settle(py, self.path())),
+        match settlement {
+            Some(settlement) => Polled::Ended(settlement),
             None => Polled::Waits(self),
         }
     }
@@ -463,8 +464,16 @@ impl<T> From<Panic> for End<T> {
 impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
     /// What Python gets.
     pub(crate) fn settle(self, py: Python<'_>, path: Path) -> Settlement {
+        match panic::catch(|| self.convert(py, path)) {
+            Ok(settlement) => settlement,
+            Err(panic) => Settlement::failed(error::panicked(panic)),
+        }
+    }
+
+    /// The same; the conversion of an output, which is the user's code, may panic.
+    fn convert(self, py: Python<'_>, path: Path) -> Settlement {
         match self {
-            Self::Returned(value) => settled(py, value),
+            Self::Returned(value) => into_python(py, value).map_or_else(Settlement::failed, Settlement::Done),
             Self::Failed(error) => Settlement::failed(error::not_stop_iteration(py, *error)),
             Self::Panicked(panic) => Settlement::failed(error::panicked(panic)),
             Self::Cancelled => Settlement::Cancelled,
@@ -484,15 +493,6 @@ pub(crate) fn drop_future<T>(drop: impl FnOnce(), end: End<T>) -> End<T> {
     match panic::catch(drop) {
         Ok(()) => end,
         Err(panic) => End::from(panic),
-    }
-}
-
-/// Converts an output; the conversion is the user's code.
-fn settled<T: for<'py> IntoPyObject<'py> + 'static>(py: Python<'_>, value: T) -> Settlement {
-    match panic::catch(|| into_python(py, value)) {
-        Ok(Ok(value)) => Settlement::Done(value),
-        Ok(Err(error)) => Settlement::failed(error),
-        Err(panic) => Settlement::failed(error::panicked(panic)),
     }
 }
 
