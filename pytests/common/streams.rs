@@ -664,40 +664,57 @@ async def throw(make, dropped):
     Ok(())
 }
 
-/// A stream that panics when it is dropped.
-struct Bomb;
+/// A stream of so many items, which panics when it is dropped.
+struct Bomb {
+    items: usize,
+    /// Counts the drop, just before.
+    dropped: Counter,
+}
 
 impl Stream for Bomb {
     type Item = PyResult<usize>;
 
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.items == 0 {
+            return Poll::Ready(None);
+        }
+        self.items -= 1;
         Poll::Ready(Some(Ok(1)))
     }
 }
 
 impl Drop for Bomb {
     fn drop(&mut self) {
+        self.dropped.add();
         panic!("the drop panicked");
     }
 }
 
+/// Whether the stream has ended before, when nobody asks for its end, or only by `aclose`, makes no difference.
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn a_panic_of_the_drop_is_raised_by_aclose() -> PyResult<()> {
     let code = Code::new(
         c"
-async def close(make, items):
+import asyncio
+
+async def close(make, items, drops, dropped):
     iterator = make()
     for _ in range(items):
         await anext(iterator)
+    while dropped.get() < drops:
+        await asyncio.sleep(0)
+    # What comes right after the drop has come, too.
+    await asyncio.sleep(0.01)
     await iterator.aclose()
 ",
     )?;
-    for place in Place::ALL {
-        for items in [0, 1] {
-            let error = code.future("close", (place.maker(Bomb)?, items))?.await.expect_err("the drop panics");
-            Python::attach(|py| assert!(error.is_instance_of::<RustPanic>(py), "{place:?}: {error}"));
-            assert!(error.to_string().contains("the drop panicked"), "{place:?}: {error}");
-        }
+    let endless = Place::ALL.into_iter().flat_map(|place| [(place, usize::MAX, 0, 0), (place, usize::MAX, 1, 0)]);
+    for (place, length, items, drops) in endless.chain([(Place::Runtime, 3, 1, 1)]) {
+        let dropped = Counter::new();
+        let make = place.maker(Bomb { items: length, dropped: dropped.clone() })?;
+        let error = code.future("close", (make, items, drops, dropped))?.await.expect_err("the drop panics");
+        Python::attach(|py| assert!(error.is_instance_of::<RustPanic>(py), "{place:?}: {error}"));
+        assert!(error.to_string().contains("the drop panicked"), "{place:?}: {error}");
     }
     Ok(())
 }

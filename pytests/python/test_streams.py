@@ -102,6 +102,54 @@ async def test_a_conversion_cannot_end_the_iteration(place, kind, position):
     assert type(raised.value.__cause__) is kind
 
 
+async def test_an_error_that_nobody_asks_for_keeps_nothing_alive(place):
+    """Items are converted ahead; the traceback of an error has the frame of whoever asked for one."""
+
+    def fail():
+        raise KeyError("nobody asks for it")
+
+    async def leave(close):
+        iterator = bridge.of_functions(place, [int] * 3 + [fail] + [int] * 3)
+        assert await anext(iterator) == 0
+        # By now more are there.
+        await asyncio.sleep(0.01)
+        assert await anext(iterator) == 0
+        if close:
+            await iterator.aclose()
+        return weakref.ref(iterator)
+
+    for close in [False, True]:
+        alive = await leave(close)
+        gc.collect()
+        assert alive() is None
+
+
+async def test_an_error_that_is_thrown_keeps_nothing_alive(numbers):
+    def leave():
+        iterator = numbers(3)
+        try:
+            raise KeyError("thrown")
+        except KeyError as error:
+            step = iterator.athrow(error)
+        # The traceback has the frame, which has the step, which has the iterator.
+        assert step is not None
+        return weakref.ref(iterator)
+
+    alive = leave()
+    gc.collect()
+    assert alive() is None
+
+
+@pytest.mark.parametrize("kind", [StopAsyncIteration, StopIteration])
+async def test_what_is_thrown_cannot_end_the_iteration(numbers, kind):
+    iterator = numbers(3)
+    await anext(iterator)
+    error = kind()
+    with pytest.raises(RuntimeError, match=f"async generator raised {kind.__name__}") as raised:
+        await iterator.athrow(error)
+    assert raised.value.__cause__ is error
+
+
 async def test_athrow(numbers):
     iterator = numbers(3)
     await anext(iterator)
@@ -195,7 +243,7 @@ async def test_an_iterator_that_is_garbage_drops_its_stream(place):
     await drops(gate, 1)
 
 
-async def test_a_pending_task_that_is_garbage_drops_the_stream(place):
+async def test_a_task_that_is_cancelled_drops_the_stream(place):
     gate = bridge.Gate()
 
     async def wait():
@@ -225,9 +273,29 @@ def test_the_end_of_asyncio_run_closes_streams(place):
 
 
 def test_it_needs_a_loop(place):
-    step = bridge.numbers(place, 3, False).__anext__()
+    iterator = bridge.numbers(place, 3, False)
+    step = iterator.__anext__()
     with pytest.raises(RuntimeError, match="must be awaited inside one, for instance by asyncio.run"):
         step.send(None)
+
+    async def collect():
+        return [number async for number in iterator]
+
+    # Who does what the error says has all of it.
+    assert asyncio.run(collect()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("operation", ["__anext__", "aclose"])
+async def test_a_local_stream_that_another_thread_was_refused_goes_on(operation):
+    iterator = bridge.numbers("local", 3, True)
+    assert await anext(iterator) == 0
+
+    async def elsewhere():
+        return await outcome_of(getattr(iterator, operation)())
+
+    kind, error, message = await asyncio.to_thread(lambda: asyncio.run(elsewhere()))
+    assert (kind, error) == ("raised", RuntimeError) and "thread" in message
+    assert [number async for number in iterator] == [1, 2]
 
 
 def test_representations(place):
@@ -273,6 +341,97 @@ async def test_python_to_rust():
         await bridge.total(fail())
     with pytest.raises(TypeError, match="'list' object is not an asynchronous iterable"):
         bridge.total([])
+
+
+class Iterates:
+    """An asynchronous iterator by functions, which raise what they must not."""
+
+    def __init__(self, raises, where, suspends):
+        self.raises, self.where, self.suspends = raises, where, suspends
+
+    def __aiter__(self):
+        self.fail("__aiter__")
+        return self
+
+    def __anext__(self):
+        if not self.suspends:
+            self.fail("__anext__")
+        return self.next()
+
+    async def next(self):
+        if not self.suspends:
+            return 1
+        await asyncio.sleep(0)
+        self.suspends = False
+        return 1
+
+    def fail(self, where):
+        if where == self.where:
+            raise self.raises
+
+
+@pytest.mark.parametrize("where", ["__aiter__", "__anext__"])
+@pytest.mark.parametrize("suspends", [False, True])
+@pytest.mark.parametrize("python_tasks", [False, True])
+async def test_an_iterable_that_raises_stop_iteration(where, suspends, python_tasks):
+    """As it is for `async for`, whose coroutine cannot raise it either."""
+
+    async def python():
+        async for _ in Iterates(StopIteration(5), where, suspends):
+            pass
+
+    if python_tasks:
+        asyncio.get_running_loop().set_task_factory(
+            lambda loop, coroutine, **keywords: asyncio.tasks._PyTask(coroutine, loop=loop, **keywords)
+        )
+    try:
+        expected = await outcome_of(python())
+        assert expected == ("raised", RuntimeError, "coroutine raised StopIteration")
+        assert await outcome_of(bridge.total(Iterates(StopIteration(5), where, suspends))) == expected
+    finally:
+        asyncio.get_running_loop().set_task_factory(None)
+
+
+async def test_an_iterable_whose_aclose_raises_stop_iteration():
+    class Iterable:
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            return 1
+
+        def aclose(self):
+            raise StopIteration
+
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context["exception"]))
+    assert await bridge.take(Iterable(), 1, 1) == [1]
+    # The task that has iterated ends, and nobody asks for what it has raised.
+    while not reports:
+        await asyncio.sleep(0)
+    assert [str(error) for error in reports] == ["coroutine raised StopIteration"]
+
+
+async def test_an_iterable_whose_awaitables_are_none():
+    class Wrong:
+        def __aiter__(self):
+            return self
+
+        def __anext__(self):
+            return self
+
+        def __await__(self):
+            return 5
+
+    async def python():
+        async for _ in Wrong():
+            pass
+
+    kind, error, message = await outcome_of(python())
+    assert (kind, error) == ("raised", TypeError)
+    kind, error, message = await outcome_of(bridge.total(Wrong()))
+    assert (kind, error) == ("raised", TypeError)
+    assert message == "__await__() returned non-iterator of type 'int'"
 
 
 @pytest.mark.parametrize("capacity", [1, 100])

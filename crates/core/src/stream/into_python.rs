@@ -9,7 +9,7 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::PyStopAsyncIteration,
+    exceptions::{PyBaseException, PyStopAsyncIteration},
     prelude::*,
     types::{PyBool, PyString, PyType},
 };
@@ -32,14 +32,22 @@ use crate::{
 ///
 /// One operation at a time: whoever calls is the iterator's only operation.
 pub(super) trait Source: Send + Sync {
-    /// The next item, as a Python object; `None` at the end.
+    /// Refuses a thread that must not touch the stream. The first thing that any operation asks.
+    fn check_thread(&self) -> PyResult<()> {
+        Ok(())
+    }
+
+    /// Called before the first item is asked for, until it has not failed; not when it is closed.
+    fn start(&self, py: Python<'_>) -> PyResult<()>;
+
+    /// The next item, as a Python object; `None` at the end, which an error is too.
     ///
-    /// If there are items at hand that come after it, some of them may be put into `more`, which is empty.
+    /// If there are items at hand that come after it, some of them may be put into `ahead`, which is empty.
     fn poll_next<'py>(
         &self,
         py: Python<'py>,
         cx: &mut Context<'_>,
-        more: &mut VecDeque<Py<PyAny>>,
+        ahead: &mut Ahead,
     ) -> Poll<Option<PyResult<Bound<'py, PyAny>>>>;
 
     /// Has the stream dropped, and is ready when it is.
@@ -74,6 +82,14 @@ pub(super) struct AsyncIterator {
     pub(super) state: SpinLock<State>,
 }
 
+/// What comes next, and has been converted.
+#[derive(Default)]
+pub(super) struct Ahead {
+    pub(super) items: VecDeque<Py<PyAny>>,
+    /// Why the item after these could not be converted.
+    pub(super) failed: Option<Py<PyBaseException>>,
+}
+
 /// What changes from item to item.
 #[derive(Default)]
 pub(super) struct State {
@@ -83,8 +99,8 @@ pub(super) struct State {
     pub(super) started: bool,
     /// It has ended, raised or been closed.
     over: bool,
-    /// What comes next, if it is at hand. Nothing while an operation waits, nor when it is over.
-    pub(super) items: VecDeque<Py<PyAny>>,
+    /// What is at hand. Nothing while an operation waits, nor when it is over.
+    pub(super) ahead: Ahead,
     /// The awaitable of the last item.
     pub(super) spare: Option<Py<Object<Polled<Step>>>>,
 }
@@ -104,20 +120,23 @@ impl AsyncIterator {
     }
 
     pub(super) fn poll_next<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
-        let mut items = {
+        let mut ahead = {
             let mut state = self.state.lock(py);
             if state.over {
                 return Poll::Ready(Err(PyStopAsyncIteration::new_err(())));
             }
             // `asend` comes here for what is at hand, too.
-            if let Some(item) = state.items.pop_front() {
+            if let Some(item) = state.ahead.items.pop_front() {
                 return Poll::Ready(Ok(item.into_bound(py)));
             }
-            mem::take(&mut state.items)
+            mem::take(&mut state.ahead)
         };
-        let item = ready!(self.source.poll_next(py, cx, &mut items));
+        let item = match ahead.failed.take() {
+            Some(error) => Some(Err(PyErr::from_value(error.into_bound(py).into_any()))),
+            None => ready!(self.source.poll_next(py, cx, &mut ahead)),
+        };
         if let Some(Ok(item)) = item {
-            self.state.lock(py).items = items;
+            self.state.lock(py).ahead = ahead;
             return Poll::Ready(Ok(item));
         }
         self.finish(py);
@@ -132,12 +151,12 @@ impl AsyncIterator {
 
     /// Nobody is to get an item any more.
     fn finish(&self, py: Python<'_>) {
-        let items = {
+        let ahead = {
             let mut state = self.state.lock(py);
             state.over = true;
-            mem::take(&mut state.items)
+            mem::take(&mut state.ahead)
         };
-        drop(items);
+        drop(ahead);
     }
 }
 
@@ -192,14 +211,15 @@ impl Class for AsyncIterator {
     fn traverse(&self, visit: &Visit) {
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         let Some(state) = self.state.try_lock(visit.attached()) else { return };
-        state.items.iter().for_each(|item| visit.call(item));
+        state.ahead.items.iter().for_each(|item| visit.call(item));
+        state.ahead.failed.iter().for_each(|error| visit.call(error));
         state.spare.iter().for_each(|spare| visit.call(spare));
     }
 
     /// The awaitable that is kept refers to nothing.
     fn clear(&self, py: Python<'_>) {
-        let items = mem::take(&mut self.state.lock(py).items);
-        drop(items);
+        let ahead = mem::take(&mut self.state.lock(py).ahead);
+        drop(ahead);
     }
 }
 
@@ -213,7 +233,7 @@ fn asend<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Boun
 
 fn athrow<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let error = class::thrown("athrow", arguments)?;
-    Step::awaitable(this, Call::Throw(Some(Box::new(error))))
+    Step::awaitable(this, Call::Throw(Some(error.into_value(this.py()))))
 }
 
 fn aclose<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {

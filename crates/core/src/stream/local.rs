@@ -4,7 +4,6 @@
 
 use std::{
     cell::UnsafeCell,
-    collections::VecDeque,
     mem::ManuallyDrop,
     pin::Pin,
     sync::{
@@ -18,7 +17,7 @@ use std::{
 use futures_core::Stream;
 use pyo3::prelude::*;
 
-use super::into_python::{Source, item_into_python};
+use super::into_python::{Ahead, Source, item_into_python};
 use crate::{
     Runtime, error, lifecycle,
     locals::OnDemand,
@@ -90,12 +89,20 @@ where
     S: Stream<Item = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py> + 'static,
 {
+    fn check_thread(&self) -> PyResult<()> {
+        if self.thread == this_thread() { Ok(()) } else { Err(error::stream_on_wrong_thread(self.path().name())) }
+    }
+
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        lifecycle::admit(py).and_then(|_pass| refuse_left_behind(&self.runtime))
+    }
+
     /// It is not ahead of its consumer: there is never more than one item.
     fn poll_next<'py>(
         &self,
         py: Python<'py>,
         cx: &mut Context<'_>,
-        _: &mut VecDeque<Py<PyAny>>,
+        _: &mut Ahead,
     ) -> Poll<Option<PyResult<Bound<'py, PyAny>>>> {
         let admitted = lifecycle::admit(py).and_then(|pass| refuse_left_behind(&self.runtime).map(|()| pass));
         let _pass = match admitted {

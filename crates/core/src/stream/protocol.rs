@@ -166,8 +166,16 @@ impl Await {
     fn steps(self, awaitable: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
         match self {
             Self::Itself => Ok(awaitable),
-            // SAFETY: the slot is that of the object's type, or was; the function takes any object of that.
-            Self::By(function) => unsafe { call(function, &awaitable) },
+            Self::By(function) => {
+                // SAFETY: the slot is that of the object's type, or was; the function takes any object of that.
+                let steps = unsafe { call(function, &awaitable) }?;
+                // SAFETY: the thread is attached; the object is asked for its type's slots only.
+                if unsafe { ffi::PyIter_Check(steps.as_ptr()) } == 0 {
+                    let kind = steps.get_type().fully_qualified_name()?;
+                    return Err(PyTypeError::new_err(format!("__await__() returned non-iterator of type '{kind}'")));
+                }
+                Ok(steps)
+            }
         }
     }
 }

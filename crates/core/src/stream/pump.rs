@@ -15,7 +15,7 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::{PyRuntimeError, PyValueError},
+    exceptions::{PyBaseException, PyRuntimeError, PyValueError},
     prelude::*,
     types::PyType,
 };
@@ -30,6 +30,7 @@ use super::{
 use crate::{
     asyncio_future::{AsyncioFuture, cancelled_error},
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
+    error,
     once::{PyOnce, intern},
     sync::Lock,
     task::Path,
@@ -62,7 +63,7 @@ enum Stage {
     /// It awaits the next item.
     Pulling(Iterator, Py<PyAny>),
     /// It awaits `aclose()`, and then raises the exception.
-    Closing(Py<PyAny>, PyErr),
+    Closing(Py<PyAny>, Py<PyBaseException>),
     /// It has returned, raised or been closed; or it is being stepped.
     Over,
 }
@@ -195,7 +196,10 @@ impl<'a> Step<'a> {
             Input::Throw(error) => protocol::throw(&steps, error)?,
         };
         match sent {
-            Sent::Yield(object) => self.suspend(Stage::Closing(steps.unbind(), error), object),
+            Sent::Yield(object) => {
+                let error = error.into_value(steps.py());
+                self.suspend(Stage::Closing(steps.unbind(), error), object)
+            }
             Sent::Return(_) => Err(error),
         }
     }
@@ -209,6 +213,10 @@ impl Drop for Step<'_> {
 
 impl Pump {
     fn resume<'py>(&self, py: Python<'py>, input: Input<'py>) -> PyResult<Sent<'py>> {
+        self.step(py, input).map_err(|error| error::not_stop_iteration(py, error))
+    }
+
+    fn step<'py>(&self, py: Python<'py>, input: Input<'py>) -> PyResult<Sent<'py>> {
         let step = Step::take(self)?;
         // Until it is known to go on, it is over: so it stays when anything below fails.
         match (step.replace(Stage::Over), input) {
@@ -227,7 +235,10 @@ impl Pump {
                 step.close(py, iterator, error)
             }
             (Stage::Pulling(iterator, steps), input) => step.go_on(py, iterator, steps.into_bound(py), input),
-            (Stage::Closing(steps, error), input) => step.go_on_closing(steps.into_bound(py), input, error),
+            (Stage::Closing(steps, error), input) => {
+                let error = PyErr::from_value(error.into_bound(py).into_any());
+                step.go_on_closing(steps.into_bound(py), input, error)
+            }
             (Stage::Over, _) => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
         }
     }
@@ -279,7 +290,10 @@ impl Class for Pump {
                 iterator.traverse(visit);
                 visit.call(steps);
             }
-            Stage::Closing(steps, _) => visit.call(steps),
+            Stage::Closing(steps, error) => {
+                visit.call(steps);
+                visit.call(error);
+            }
             Stage::Over => {}
         }
     }

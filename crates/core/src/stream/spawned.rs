@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures_core::Stream;
@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 
 use super::{
     buffer::{Buffer, Room, Taken},
-    into_python::{Source, converting},
+    into_python::{Ahead, Source, converting},
 };
 use crate::{
     Runtime, TaskLocals, error, lifecycle,
@@ -43,8 +43,6 @@ struct Spawned<R: Runtime, S, T> {
     stream: Lock<Option<Pin<Box<S>>>>,
     /// What has been taken out of the buffer, for the iterator's one operation.
     batch: Lock<VecDeque<T>>,
-    /// Why an item could not be converted, when those before it have not been asked for.
-    failed: Lock<Option<PyErr>>,
     buffer: Arc<Buffer<T, End>>,
     /// The stream is known to have been dropped.
     gone: AtomicBool,
@@ -71,7 +69,6 @@ where
         runtime,
         stream: Lock::new(Some(Box::pin(stream))),
         batch: Lock::default(),
-        failed: Lock::default(),
         buffer: Arc::new(Buffer::new(capacity)),
         gone: AtomicBool::new(false),
     })
@@ -80,24 +77,7 @@ where
 impl<R, S, T> Spawned<R, S, T>
 where
     R: Runtime,
-    S: Stream<Item = PyResult<T>> + Send + 'static,
-    T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    /// Gives the stream to the runtime, once.
-    fn start(&self, py: Python<'_>) -> PyResult<()> {
-        if self.stream.lock().is_none() {
-            return Ok(());
-        }
-        let _pass = lifecycle::admit(py)?;
-        let Some(locals) = TaskLocals::running(py)? else {
-            let what = format!("__anext__() of the Rust stream '{}'", self.path().name());
-            return Err(error::no_running_event_loop(&what));
-        };
-        let stream = self.stream.lock().take();
-        self.runtime.spawn(Driver { stream, buffer: Arc::clone(&self.buffer), locals });
-        Ok(())
-    }
-
     /// Takes the next batch out of the buffer, and the first item out of that.
     fn take(&self, cx: &mut Context<'_>) -> Poll<Result<T, End>> {
         // The batch is locked for the time of a statement.
@@ -135,7 +115,7 @@ where
     ///
     /// Why the item could not be converted, and what ends the process. Any other error of a conversion is that of its
     /// item, and comes in its turn.
-    fn convert<'py>(&self, py: Python<'py>, item: T, more: &mut VecDeque<Py<PyAny>>) -> PyResult<Bound<'py, PyAny>> {
+    fn convert<'py>(&self, py: Python<'py>, item: T, ahead: &mut Ahead) -> PyResult<Bound<'py, PyAny>> {
         // Nothing is locked while the user's code runs.
         let mut batch = mem::take(&mut *self.batch.lock());
         let mut first = None;
@@ -143,7 +123,7 @@ where
             first = Some(into_python(py, item)?);
             for _ in 1..CONVERTED {
                 let Some(next) = batch.pop_front() else { break };
-                more.push_back(into_python(py, next)?);
+                ahead.items.push_back(into_python(py, next)?);
             }
             Ok(())
         });
@@ -151,7 +131,7 @@ where
         match (first, converted) {
             (Some(first), Ok(())) => Ok(first.into_bound(py)),
             (Some(first), Err(error)) if !error::ends_the_process(py, &error) => {
-                *self.failed.lock() = Some(error);
+                ahead.failed = Some(error.into_value(py));
                 Ok(first.into_bound(py))
             }
             (_, Err(error)) => Err(error),
@@ -166,34 +146,41 @@ where
     S: Stream<Item = PyResult<T>> + Send + 'static,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
+    /// Gives it to the runtime.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        let _pass = lifecycle::admit(py)?;
+        let Some(locals) = TaskLocals::running(py)? else {
+            let what = format!("__anext__() of the Rust stream '{}'", self.path().name());
+            return Err(error::no_running_event_loop(&what));
+        };
+        let stream = self.stream.lock().take();
+        if stream.is_some() {
+            self.runtime.spawn(Driver { stream, buffer: Arc::clone(&self.buffer), locals });
+        }
+        Ok(())
+    }
+
     fn poll_next<'py>(
         &self,
         py: Python<'py>,
         cx: &mut Context<'_>,
-        more: &mut VecDeque<Py<PyAny>>,
+        ahead: &mut Ahead,
     ) -> Poll<Option<PyResult<Bound<'py, PyAny>>>> {
-        if let Some(error) = self.failed.lock().take() {
-            return Poll::Ready(Some(Err(error)));
-        }
         let next = self.batch.lock().pop_front();
         let item = match next {
             Some(item) => item,
-            None => {
-                if let Err(error) = self.start(py) {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                match self.take(cx) {
-                    Poll::Ready(Ok(item)) => item,
-                    Poll::Ready(Err(end)) => return Poll::Ready(end.into_error(py, self.path()).map(Err)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
+            None => match ready!(self.take(cx)) {
+                Ok(item) => item,
+                Err(end) => return Poll::Ready(end.into_error(py, self.path()).map(Err)),
+            },
         };
-        Poll::Ready(Some(self.convert(py, item, more)))
+        Poll::Ready(Some(self.convert(py, item, ahead)))
     }
 
     fn poll_close(&self, cx: &mut Context<'_>) -> Poll<PyResult<()>> {
-        self.close().map_err(error::panicked)?;
+        if let Some(panic) = self.close().map_err(error::panicked)? {
+            return Poll::Ready(Err(error::panicked(panic)));
+        }
         if self.gone.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
@@ -220,17 +207,20 @@ where
 }
 
 impl<R: Runtime, S, T> Spawned<R, S, T> {
-    /// Has the stream and its items dropped: here, if it was not started.
-    fn close(&self) -> Result<(), Panic> {
+    /// Has the stream and its items dropped: here, if it was not started. Gives the panic by which it has ended.
+    fn close(&self) -> Result<Option<Panic>, Panic> {
         let stream = self.stream.lock().take();
         let batch = mem::take(&mut *self.batch.lock());
         let (items, end) = self.buffer.close();
-        // How it has ended does not matter any more.
         if stream.is_some() || end.is_some() {
             self.gone.store(true, Ordering::Relaxed);
         }
+        let (panic, end) = match end {
+            Some(End::Panicked(panic)) => (Some(panic), None),
+            end => (None, end),
+        };
         // tokio's types, for one, want their runtime also for being dropped.
-        panic::catch(|| self.runtime.enter(|| drop((stream, batch, items, end))))
+        panic::catch(|| self.runtime.enter(|| drop((stream, batch, items, end)))).map(|()| panic)
     }
 }
 

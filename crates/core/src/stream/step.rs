@@ -7,7 +7,7 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::{PyRuntimeError, PyTypeError},
+    exceptions::{PyBaseException, PyRuntimeError, PyTypeError},
     prelude::*,
     types::PyType,
 };
@@ -39,7 +39,7 @@ pub(super) enum Call {
     Send(bool),
     Close,
     /// `athrow`; the exception is there until it is raised.
-    Throw(Option<Box<PyErr>>),
+    Throw(Option<Py<PyBaseException>>),
 }
 
 /// The right to be an iterator's only operation, as in `ag_running`.
@@ -75,6 +75,7 @@ impl Step {
         if !iterator.process.is_current() {
             return Err(error::forked(&format!("the Rust stream '{}'", self.path().name())));
         }
+        iterator.source.check_thread()?;
         if mem::replace(&mut iterator.state.lock(py).running, true) {
             let name = match self.call {
                 Call::Next | Call::Send(_) => "anext",
@@ -92,6 +93,9 @@ impl Step {
                 Err(PyTypeError::new_err("can't send non-None value to a just-started async generator"))
             }
             Call::Next | Call::Send(false) => {
+                if !over {
+                    iterator.source.start(py)?;
+                }
                 iterator.state.lock(py).started = true;
                 tell_event_loop(self.iterator.bind(py))
             }
@@ -159,7 +163,7 @@ impl Operation for Step {
         if state.running {
             return None;
         }
-        let item = state.items.pop_front()?;
+        let item = state.ahead.items.pop_front()?;
         if state.spare.is_none() {
             state.spare = Some(awaitable.clone().unbind());
         }
@@ -180,18 +184,27 @@ impl Operation for Step {
         }
         ready!(iterator.poll_close(py, cx))?;
         Poll::Ready(match &mut self.call {
-            Call::Throw(error) => Err(*error.take().expect("an operation is ready once")),
+            Call::Throw(error) => {
+                let error = error.take().expect("an operation is ready once");
+                Err(error::not_stop_async_iteration(py, PyErr::from_value(error.into_bound(py).into_any())))
+            }
             _ => Ok(py.None().into_bound(py)),
         })
     }
 
     fn end(self, awaitable: &Bound<'_, Object<Polled<Self>>>) {
+        if !self.iterator.get().process.is_current() {
+            return;
+        }
         let spare = awaitable.clone().unbind();
         let _old = self.iterator.get().state.lock(awaitable.py()).spare.replace(spare);
     }
 
     fn traverse(&self, visit: &Visit) {
         visit.call(&self.iterator);
+        if let Call::Throw(Some(error)) = &self.call {
+            visit.call(error);
+        }
         if let Some(Turn(iterator)) = &self.turn {
             visit.call(iterator);
         }
