@@ -50,6 +50,28 @@ async fn thread_of_loop() -> PyResult<ThreadId> {
     Ok(receiver.await.expect("it was called"))
 }
 
+/// An argument of an exception that cannot be converted.
+struct Unconvertible;
+
+impl<'py> IntoPyObject<'py> for Unconvertible {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = PyErr;
+
+    fn into_pyobject(self, _: Python<'py>) -> PyResult<Self::Output> {
+        Err(PyTypeError::new_err("it cannot be converted"))
+    }
+}
+
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn an_error_that_cannot_be_made_is_a_panic() -> PyResult<()> {
+    let made = into_future_with(|_| Err(PyValueError::new_err(Unconvertible)))?;
+    let error = made.await.expect_err("nothing was made");
+    Python::attach(|py| assert!(error.is_instance_of::<RustPanic>(py), "{error}"));
+    assert!(error.to_string().contains("Converting PyErr arguments failed"), "{error}");
+    Ok(())
+}
+
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn it_is_made_on_the_thread_of_the_loop() -> PyResult<()> {
     let code = code()?;

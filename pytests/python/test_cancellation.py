@@ -87,7 +87,8 @@ async def test_a_future_that_a_coroutine_waits_for_is_cancelled(way):
     coroutine = gate.wait(way)
     task = asyncio.create_task(coroutine)
     await asyncio.sleep(0)
-    assert coroutine.cr_await.cancel("why")
+    # What the task waits for.
+    assert task._fut_waiter.cancel("why")
     assert (await outcome_of(task))[:2] == CANCELLED[:2]
     assert task.cancelled()
     assert gate.dropped == 1

@@ -15,7 +15,7 @@ import weakref
 
 import bridge
 import pytest
-from support import drops, outcome, outcome_of, settle
+from support import drops, outcome, outcome_of, settle, turns
 
 REUSED = "raised", RuntimeError, "cannot reuse already awaited coroutine"
 
@@ -105,21 +105,29 @@ def test_the_warning_and_the_repr_use_the_new_name(way):
 
 # Its states.
 
+# From Python 3.14 on asyncio's call graphs want a Python frame of whatever shows what it awaits.
+SHOWN = sys.version_info < (3, 14) or None
+
+
+def awaited(coroutine):
+    return coroutine.cr_await if SHOWN else getattr(coroutine, "cr_await", None)
+
 
 async def test_shows_its_state(way):
     coroutine = made(way)
     assert "coroutine object bridge::ends::value created at 0x" in repr(coroutine)
-    assert (coroutine.cr_await, coroutine.cr_running, coroutine.cr_suspended) == (None, False, False)
+    assert (awaited(coroutine), coroutine.cr_running, coroutine.cr_suspended) == (None, False, False)
+    assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
 
     future = coroutine.send(None)
     assert "suspended" in repr(coroutine)
-    assert (coroutine.cr_await, coroutine.cr_running, coroutine.cr_suspended) == (future, False, True)
+    assert (awaited(coroutine), coroutine.cr_running, coroutine.cr_suspended) == (SHOWN and future, False, True)
 
     await settle(future)
     with pytest.raises(StopIteration):
         coroutine.send(None)
     assert "closed" in repr(coroutine)
-    assert (coroutine.cr_await, coroutine.cr_running, coroutine.cr_suspended) == (None, False, False)
+    assert (awaited(coroutine), coroutine.cr_running, coroutine.cr_suspended) == (None, False, False)
 
 
 def test_has_no_python_frame(way):
@@ -139,6 +147,23 @@ async def test_asyncio_can_describe_its_task(way):
     assert "Gate::wait" in text.getvalue()
     gate.open(1)
     await task
+
+
+async def test_is_awaited_by_one(way):
+    """Who comes second fails, and the first does not notice."""
+
+    async def wait(coroutine):
+        return await coroutine
+
+    gate = bridge.Gate()
+    opened = asyncio.Event()
+    for coroutine, go_on in (gate.wait(way, True), lambda: gate.open(1)), (opened.wait(), opened.set):
+        first, second = asyncio.create_task(wait(coroutine)), asyncio.create_task(wait(coroutine))
+        await turns()
+        second.cancel()
+        assert await outcome_of(second) == ("raised", RuntimeError, "coroutine is being awaited already")
+        go_on()
+        assert await first is True
 
 
 async def test_a_python_coroutine_shows_that_it_awaits_it(way):
@@ -218,6 +243,7 @@ SCRIPTS = {
     "a value before the start": [step("send", 1), START, CLOSE],
     "thrown into before the start": [THROW, START, THROW, CLOSE],
     "a class thrown in before the start": [step("throw", KeyError), START],
+    "a return thrown in before the start": [step("throw", StopIteration(5)), START],
     "closed before the start": [CLOSE, CLOSE, START, THROW],
     "thrown into": [START, THROW, START, THROW, CLOSE],
     "a class thrown in": [START, step("throw", KeyError), START],
@@ -349,7 +375,7 @@ def test_cannot_be_stepped_while_it_is_being_stepped(loop_class, new_loop, run, 
             # This is called by the first step of the first coroutine on the loop.
             seen.clear()
             seen.append(repr(coroutine))
-            seen.append((coroutine.cr_running, coroutine.cr_suspended, coroutine.cr_await))
+            seen.append((coroutine.cr_running, coroutine.cr_suspended, awaited(coroutine)))
             for method, *values in ("send", None), ("throw", ValueError), ("close",):
                 seen.append(outcome(getattr(coroutine, method), *values))
             super().add_reader(*arguments)

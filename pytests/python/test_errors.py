@@ -274,14 +274,39 @@ def test_a_panic_of_the_drop_when_the_loop_is_closed(new_loop, way):
 # Values.
 
 
-async def test_a_conversion_that_fails(way):
-    assert await outcome_of(bridge.unconvertible(way, False)) == ("raised", TypeError, "the conversion failed")
+@pytest.fixture(params=[False, True], ids=["at once", "later"])
+def later(request):
+    """Whether a Rust future has been waited for when it ends."""
+    return request.param
 
 
-async def test_a_conversion_that_panics(way):
+@pytest.fixture(params=[lambda awaitable: awaitable, asyncio.ensure_future], ids=["awaited", "in a task"])
+def by(request):
+    """Who awaits it."""
+    return request.param
+
+
+async def test_a_conversion_that_fails(way, later, by):
+    awaitable = by(bridge.unconvertible(way, "fails", later))
+    assert await outcome_of(awaitable) == ("raised", TypeError, "the conversion failed")
+
+
+async def test_a_conversion_that_panics(way, later, by):
     with pytest.raises(bridge.RustPanic, match=panicked("the conversion panicked")):
-        await bridge.unconvertible(way, True)
+        await by(bridge.unconvertible(way, "panics", later))
     assert await bridge.value(way, 1, True) == 1
+
+
+async def test_a_conversion_cannot_look_like_a_return(way, later, by):
+    with pytest.raises(RuntimeError, match="^coroutine raised StopIteration$") as raised:
+        await by(bridge.unconvertible(way, "stops", later))
+    assert type(raised.value.__cause__) is StopIteration
+
+
+async def test_an_exception_that_cannot_be_made(way, later, by):
+    for awaitable in bridge.unconvertible(way, "cannot say why", later), bridge.raises_what_cannot_be_made(way, later):
+        with pytest.raises(bridge.RustPanic, match="Converting PyErr arguments failed"):
+            await by(awaitable)
 
 
 async def test_a_value_is_the_same_object(way):

@@ -236,21 +236,38 @@ async def test_is_iterable():
     assert await old_style(bridge.value("future", 1, True)) == 1
 
 
-async def test_yields_itself_once():
+@pytest.mark.parametrize("step", [next, lambda iterator: iterator.send(None)], ids=["next", "send"])
+async def test_yields_itself_once(step):
     gate = bridge.Gate()
     future = gate.wait("future", "the value")
     iterator = future.__await__()
-    assert next(iterator) is future
+    assert step(iterator) is future
     assert future._asyncio_future_blocking is True
     with pytest.raises(RuntimeError, match="await wasn't used with future"):
-        next(iterator)
+        step(iterator)
     future._asyncio_future_blocking = False
     assert future._asyncio_future_blocking is False
     gate.open(1)
     await asyncio.wait([future])
     with pytest.raises(StopIteration) as caught:
-        next(future.__await__())
+        step(future.__await__())
     assert caught.value.value == "the value"
+
+
+async def test_raises_what_is_thrown_into_its_iterator():
+    gate = bridge.Gate()
+    future = gate.wait("future", "the value")
+    iterator = future.__await__()
+    next(iterator)
+    error = KeyError("thrown")
+    with pytest.raises(KeyError) as raised:
+        iterator.throw(error)
+    assert raised.value is error
+    # Nor is it taken for a coroutine, which has these methods too.
+    assert not asyncio.iscoroutine(future)
+    future._asyncio_future_blocking = False
+    gate.open(1)
+    assert await future == "the value"
 
 
 @pytest.mark.parametrize("error", [None, ValueError("raised")])
@@ -436,14 +453,13 @@ async def test_comparing_callbacks_may_use_the_future():
 
         def __eq__(self, other):
             future.add_done_callback(called.append)
-            return self is other
+            return isinstance(other, Meddler)
 
     called = []
     gate = bridge.Gate()
     future = gate.wait("future")
-    meddler = Meddler()
-    future.add_done_callback(meddler)
-    assert future.remove_done_callback(meddler) == 1
+    future.add_done_callback(Meddler())
+    assert future.remove_done_callback(Meddler()) == 1
     assert len(future._callbacks) > 0
     gate.open(1)
     await asyncio.wait([future])
@@ -464,6 +480,8 @@ async def test_a_comparison_that_raises_removes_nothing():
         future.add_done_callback(callback)
         assert outcome(future.remove_done_callback, Unequal()) == ("raised", ValueError, "incomparable")
         assert [function for function, _ in future._callbacks] == [callback]
+        # What is the same is not compared.
+        assert future.remove_done_callback(callback) == 1
     await pair.end()
 
 

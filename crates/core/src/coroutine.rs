@@ -109,6 +109,11 @@ impl Coroutine {
                 if let Some(result) = future.get().result(py) {
                     return result.map(Sent::Return);
                 }
+                if future.get().is_awaited() {
+                    // The task that it has been yielded to comes back when it is done.
+                    step.next = Stage::Suspended(future.unbind());
+                    return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
+                }
                 step.go_on(future)
             }
             Stage::Running(_) | Stage::Closed(_) => {
@@ -124,7 +129,7 @@ impl Coroutine {
             return Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine"));
         }
         stage.abandon(py);
-        Ok(error)
+        Ok(error::not_stop_iteration(py, error))
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
@@ -194,20 +199,21 @@ impl Class for Coroutine {
         Protocol::awaitable::<Self>()
     }
 
-    fn members() -> Members<Self> {
-        Members::new()
+    fn members(py: Python<'_>) -> Members<Self> {
+        let members = Members::new()
             .method_with(c"send", send)
             .method_with(c"throw", throw)
             .method(c"close", close)
             .method(c"__await__", await_)
             .get_set(c"__name__", name, set_name)
             .get_set(c"__qualname__", qualified_name, set_qualified_name)
-            .get(c"cr_await", cr_await)
             .get(c"cr_running", cr_running)
             .get(c"cr_suspended", cr_suspended)
             .get(c"cr_frame", none)
             .get(c"cr_code", none)
-            .get(c"cr_origin", none)
+            .get(c"cr_origin", none);
+        // Since 3.14 asyncio's call graphs want a frame of whatever has this.
+        if py.version_info() < (3, 14) { members.get(c"cr_await", cr_await) } else { members }
     }
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {

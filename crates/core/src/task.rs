@@ -473,7 +473,10 @@ impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
     /// The same; the conversion of an output, which is the user's code, may panic.
     fn convert(self, py: Python<'_>, path: Path) -> Settlement {
         match self {
-            Self::Returned(value) => into_python(py, value).map_or_else(Settlement::failed, Settlement::Done),
+            Self::Returned(value) => {
+                let failed = |error| Settlement::failed(error::not_stop_iteration(py, error));
+                into_python(py, value).map_or_else(failed, Settlement::Done)
+            }
             Self::Failed(error) => Settlement::failed(error::not_stop_iteration(py, *error)),
             Self::Panicked(panic) => Settlement::failed(error::panicked(panic)),
             Self::Cancelled => Settlement::Cancelled,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::{PyTypeError, PyValueError},
+    exceptions::{PyStopIteration, PyTypeError, PyValueError},
     prelude::*,
     types::PyInt,
 };
@@ -22,6 +22,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(panic_when_dropped, module)?)?;
     module.add_function(wrap_pyfunction!(end_with_bomb, module)?)?;
     module.add_function(wrap_pyfunction!(unconvertible, module)?)?;
+    module.add_function(wrap_pyfunction!(raises_what_cannot_be_made, module)?)?;
     module.add_function(wrap_pyfunction!(of_a_trait, module)?)?;
     module.add_function(wrap_pyfunction!(called_while_polled, module)?)?;
     module.add_function(wrap_pyfunction!(wakes_when_dropped, module)?)
@@ -117,9 +118,9 @@ fn end_with_bomb<'py>(py: Python<'py>, way: &str, gate: &Gate) -> PyResult<Bound
     })
 }
 
-/// A value whose conversion to Python fails, or panics.
+/// A value whose conversion to Python goes wrong.
 struct Unconvertible {
-    panics: bool,
+    kind: String,
 }
 
 impl<'py> IntoPyObject<'py> for Unconvertible {
@@ -128,14 +129,41 @@ impl<'py> IntoPyObject<'py> for Unconvertible {
     type Error = PyErr;
 
     fn into_pyobject(self, _: Python<'py>) -> PyResult<Self::Output> {
-        assert!(!self.panics, "the conversion panicked");
-        Err(PyTypeError::new_err("the conversion failed"))
+        Err(match &*self.kind {
+            "fails" => PyTypeError::new_err("the conversion failed"),
+            "panics" => panic!("the conversion panicked"),
+            "stops" => PyStopIteration::new_err("the conversion failed"),
+            "cannot say why" => unmade(),
+            kind => panic!("no such kind: {kind}"),
+        })
     }
 }
 
+/// An exception that is made when somebody looks at it; and that panics, since its argument cannot be converted.
+fn unmade() -> PyErr {
+    PyTypeError::new_err(Unconvertible { kind: "fails".to_owned() })
+}
+
+/// Returns what cannot be converted: at once, or when it has been polled twice.
 #[pyfunction]
-fn unconvertible<'py>(py: Python<'py>, way: &str, panics: bool) -> PyResult<Bound<'py, PyAny>> {
-    run(py, way, async move { Ok(Unconvertible { panics }) })
+fn unconvertible<'py>(py: Python<'py>, way: &str, kind: String, later: bool) -> PyResult<Bound<'py, PyAny>> {
+    run(py, way, async move {
+        if later {
+            tokio::task::yield_now().await;
+        }
+        Ok(Unconvertible { kind })
+    })
+}
+
+/// Raises what cannot be made.
+#[pyfunction]
+fn raises_what_cannot_be_made<'py>(py: Python<'py>, way: &str, later: bool) -> PyResult<Bound<'py, PyAny>> {
+    run(py, way, async move {
+        if later {
+            tokio::task::yield_now().await;
+        }
+        Err::<(), _>(unmade())
+    })
 }
 
 trait Work {

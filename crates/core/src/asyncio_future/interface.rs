@@ -13,7 +13,7 @@ use pyo3::{
 
 use super::{AsyncioFuture, Callback, Outcome, invalid_state};
 use crate::{
-    class::{Arguments, Get, Members, Object},
+    class::{self, Arguments, Get, Members, Object, Sent},
     context,
     event_loop::call_soon,
 };
@@ -33,6 +33,8 @@ pub(super) fn members() -> Members<AsyncioFuture> {
         .method_at_hand(c"result", value, result)
         .method_at_hand(c"exception", no_exception, exception)
         .method(c"_make_cancelled_error", make_cancelled_error)
+        .method_with(c"send", send)
+        .method_with(c"throw", throw)
         .method_with(c"cancel", cancel)
         .method_with(c"add_done_callback", add_done_callback)
         .method_with(c"remove_done_callback", remove_done_callback)
@@ -192,7 +194,7 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
     };
     let mut equal = Vec::new();
     for candidate in candidates {
-        if candidate.bind(py).eq(&function)? {
+        if candidate.is(&function) || candidate.bind(py).eq(&function)? {
             equal.push(candidate);
         }
     }
@@ -207,6 +209,19 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
         removed
     };
     Ok(removed.len().into_pyobject(py)?.into_any())
+}
+
+/// As the iterator that `__await__` gives. It has no `close`, by which it would be taken for a coroutine.
+fn send<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    arguments.check("send", 1, 1, &[])?;
+    match AsyncioFuture::resume(this)? {
+        Sent::Yield(object) => Ok(object),
+        Sent::Return(value) => Err(class::stop_iteration(value)),
+    }
+}
+
+fn throw<'py>(_: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
+    Err(class::thrown("throw", arguments)?)
 }
 
 fn set_result<'py>(_: &This<'py>, _: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

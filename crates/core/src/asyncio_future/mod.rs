@@ -242,6 +242,11 @@ impl AsyncioFuture {
         self.state.lock(py).is_done()
     }
 
+    /// Whether it is pending, and a task that it was yielded to waits for it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.process.is_current() && !self.blocking.load(Ordering::Relaxed)
+    }
+
     /// The result, as `result()` gives or raises it; nothing as long as it is pending.
     pub(crate) fn result<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let (error, traceback) = {
@@ -342,7 +347,7 @@ impl Class for AsyncioFuture {
         Protocol::awaitable::<Self>()
     }
 
-    fn members() -> Members<Self> {
+    fn members(_: Python<'_>) -> Members<Self> {
         interface::members()
     }
 

@@ -40,7 +40,7 @@ pub(crate) trait Class: Send + Sync + Sized + 'static {
     fn protocol() -> Protocol;
 
     /// The methods and attributes, asked for once.
-    fn members() -> Members<Self>;
+    fn members(py: Python<'_>) -> Members<Self>;
 
     /// What `__repr__` gives.
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String>;

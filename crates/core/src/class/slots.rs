@@ -46,7 +46,7 @@ fn slot(slot: c_int, function: *mut c_void) -> ffi::PyType_Slot {
 
 /// Makes the type object of a class.
 pub(super) fn create_type<T: Class>(py: Python<'_>) -> PyResult<Py<PyType>> {
-    let Tables { mut methods, mut attributes, mut members } = T::members().into_tables();
+    let Tables { mut methods, mut attributes, mut members } = T::members(py).into_tables();
     members.push(ffi::PyMemberDef {
         name: c"__weaklistoffset__".as_ptr(),
         type_code: ffi::Py_T_PYSSIZET,

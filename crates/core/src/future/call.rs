@@ -22,6 +22,7 @@ use crate::{
     event_loop::{Delivery, Envelope, InFlight, Letter, report},
     lifecycle,
     once::intern,
+    panic,
     sync::Lock,
 };
 
@@ -265,9 +266,16 @@ impl Letter for Call {
                 }
                 *state = State::Starting(wish);
                 drop(state);
-                let Err(error) = Self::start(&envelope, source, delivery) else { return Ok(()) };
-                // A task that is started at once lets these two through, as each of its steps does.
-                let fatal = error::ends_the_process(py, &error);
+                let started = panic::catch(|| {
+                    // To look at an error makes it, which is the user's code as well.
+                    // A task that is started at once lets these two through, as each of its steps does.
+                    Self::start(&envelope, source, delivery).map_err(|it| (error::ends_the_process(py, &it), it))
+                });
+                let (fatal, error) = match started {
+                    Ok(Ok(())) => return Ok(()),
+                    Ok(Err(failed)) => failed,
+                    Err(panic) => (false, error::panicked(panic)),
+                };
                 envelope.letter.end_on_loop(py, || Err(error.clone_ref(py)));
                 if fatal { Err(error) } else { Ok(()) }
             }

@@ -192,7 +192,7 @@ impl Class for AsyncIterator {
         Protocol::async_iterator::<Self>()
     }
 
-    fn members() -> Members<Self> {
+    fn members(_: Python<'_>) -> Members<Self> {
         Members::new()
             .method_with(c"asend", asend)
             .method_with(c"athrow", athrow)

@@ -163,7 +163,7 @@ impl<O: Operation> Class for Polled<O> {
         Protocol::awaitable::<Self>()
     }
 
-    fn members() -> Members<Self> {
+    fn members(_: Python<'_>) -> Members<Self> {
         Members::new()
             .method_with(c"send", send)
             .method_with(c"throw", throw)

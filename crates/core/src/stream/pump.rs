@@ -262,7 +262,7 @@ impl Class for Pump {
         Protocol::awaitable::<Self>()
     }
 
-    fn members() -> Members<Self> {
+    fn members(_: Python<'_>) -> Members<Self> {
         Members::new()
             .method_with(c"send", send)
             .method_with(c"throw", throw)
