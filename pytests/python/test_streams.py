@@ -124,6 +124,8 @@ async def test_an_error_that_nobody_asks_for_keeps_nothing_alive(place):
         assert alive() is None
 
 
+# As Python 3.13 says.
+@pytest.mark.filterwarnings("ignore:coroutine method 'athrow' of .* was never awaited:RuntimeWarning")
 async def test_an_error_that_is_thrown_keeps_nothing_alive(numbers):
     def leave():
         iterator = numbers(3)
