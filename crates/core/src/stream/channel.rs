@@ -7,7 +7,8 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::{Arc, Weak},
+    task::{Context, Poll},
 };
 
 use futures_core::Stream;
@@ -19,6 +20,7 @@ use pyo3::{
 };
 
 use super::{
+    alarm::Abandon,
     into_python::item_into_python,
     polled::{self, Operation},
 };
@@ -28,6 +30,8 @@ use crate::{
     error,
     lifecycle::{self, Process},
     once::PyOnce,
+    panic,
+    sync::Lock,
     task,
 };
 
@@ -216,8 +220,7 @@ where
         let py = item.py();
         let item: T = item.extract().map_err(Into::into)?;
         let sender = self.clone();
-        let sent = async move { Ok(sender.send(item).await?) };
-        polled::new(py, Call { name: "send()", kind: Own::new(Box::new(Sending(Box::pin(sent)))) })
+        awaitable(py, "send()", async move { Ok(sender.send(item).await?) })
     }
 
     fn close(&self) -> bool {
@@ -242,7 +245,9 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     fn receive<'py>(&self, py: Python<'py>, name: &'static str, closed: fn() -> PyErr) -> PyResult<Bound<'py, PyAny>> {
-        polled::new(py, Call { name, kind: Own::new(Box::new(Receiving { receiver: self.clone(), closed })) })
+        // Not as a stream: an item wakes all streams, and one of those who wait for it so.
+        let receiver = self.clone();
+        awaitable(py, name, async move { receiver.recv().await.map_err(|_| closed()) })
     }
 
     fn close(&self) -> bool {
@@ -274,11 +279,6 @@ impl<T> Own<T> {
         let here = self.value.as_ref().filter(|_| self.process.is_current());
         here.ok_or_else(|| error::forked("the channel"))
     }
-
-    fn get_mut(&mut self) -> PyResult<&mut T> {
-        let here = self.value.as_mut().filter(|_| self.process.is_current());
-        here.ok_or_else(|| error::forked("the channel"))
-    }
 }
 
 impl<T> Drop for Own<T> {
@@ -292,36 +292,53 @@ impl<T> Drop for Own<T> {
 /// What is awaited: one call of a method.
 struct Call {
     name: &'static str,
-    kind: Own<Box<dyn Kind>>,
+    wait: Own<Arc<dyn Wait>>,
 }
 
-/// What a call does, for one type of items.
-trait Kind: Send {
-    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
+/// The wait for room or for an item, for one type of items.
+trait Wait: Abandon {
+    fn poll<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
+    fn downgrade(self: Arc<Self>) -> Weak<dyn Abandon>;
 }
 
-struct Sending(Pin<Box<dyn Future<Output = PyResult<()>> + Send>>);
+/// The future behind a call. Nothing while it is polled, and when it is over or abandoned.
+struct WaitFor<T>(Lock<Option<Pin<Box<dyn Future<Output = PyResult<T>> + Send>>>>);
 
-impl Kind for Sending {
-    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
-        self.0.as_mut().poll(cx).map_ok(|()| py.None().into_bound(py))
-    }
+/// An awaitable for a call.
+fn awaitable<'py, T>(
+    py: Python<'py>,
+    name: &'static str,
+    future: impl Future<Output = PyResult<T>> + Send + 'static,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    T: for<'a> IntoPyObject<'a> + Send + 'static,
+{
+    polled::new(py, Call { name, wait: Own::new(Arc::new(WaitFor(Lock::new(Some(Box::pin(future)))))) })
 }
 
-struct Receiving<T> {
-    receiver: Receiver<T>,
-    closed: fn() -> PyErr,
-}
-
-impl<T> Kind for Receiving<T>
+impl<T> Wait for WaitFor<T>
 where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.receiver).poll_next(cx)) {
-            Some(item) => item_into_python(py, item),
-            None => Err((self.closed)()),
-        })
+    fn poll<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
+        let Some(mut future) = self.0.lock().take() else { return Poll::Ready(Err(error::event_loop_closed())) };
+        let Poll::Ready(result) = future.as_mut().poll(cx) else {
+            *self.0.lock() = Some(future);
+            return Poll::Pending;
+        };
+        Poll::Ready(result.and_then(|item| item_into_python(py, item)))
+    }
+
+    fn downgrade(self: Arc<Self>) -> Weak<dyn Abandon> {
+        Arc::<Self>::downgrade(&self)
+    }
+}
+
+impl<T: Send> Abandon for WaitFor<T> {
+    fn abandon(&self) {
+        let future = self.0.lock().take();
+        // A panic has nobody to go to.
+        let _ = panic::catch(|| drop(future));
     }
 }
 
@@ -342,7 +359,11 @@ impl Operation for Call {
     }
 
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
-        self.kind.get_mut()?.poll(py, cx)
+        self.wait.get()?.poll(py, cx)
+    }
+
+    fn waits(&self) -> Option<Weak<dyn Abandon>> {
+        self.wait.get().ok().map(|wait| Arc::clone(wait).downgrade())
     }
 
     /// It has Rust values only.

@@ -9,13 +9,13 @@
 use std::{
     ffi::CStr,
     mem,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyType};
 
-use super::alarm::{Alarm, Waiting};
+use super::alarm::{Abandon, Alarm, Waiting};
 use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
@@ -51,6 +51,11 @@ pub(super) trait Operation: Send + Sized + 'static {
 
     /// Goes on, on the event loop's thread. Not called again after it was ready.
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
+
+    /// What ends by itself as soon as nobody can poll it any more; else that is when the awaitable is dropped.
+    fn waits(&self) -> Option<Weak<dyn Abandon>> {
+        None
+    }
 
     /// It is over, having been polled to its end: `awaitable`, which somebody still holds, has no more use for it.
     fn end(self, _awaitable: &Bound<'_, Object<Polled<Self>>>) {}
@@ -98,7 +103,7 @@ impl<O: Operation> Polled<O> {
                     operation.end(this);
                     return result.map(Sent::Return);
                 }
-                let alarm = Alarm::new(py, operation.path(), operation.call())?;
+                let alarm = Alarm::with(py, operation.path(), operation.call(), operation.waits())?;
                 (operation, alarm)
             }
             Stage::Suspended(operation, waiting) => {
