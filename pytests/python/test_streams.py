@@ -422,3 +422,24 @@ def test_who_waits_on_a_closed_loop_keeps_nothing_from_others(new_loop, method, 
         provide()
     other.run_until_complete(asyncio.wait_for(second, 5))
     assert outcome(first.send, None)[:2] == ("raised", asyncio.CancelledError if state == "cancelled" else RuntimeError)
+
+
+def test_a_panic_of_a_conversion_to_rust():
+    sender, _receiver = bridge.channel_of_bombs(1)
+    with pytest.raises(bridge.RustPanic, match="the conversion panicked"):
+        sender.send("panic")
+    with pytest.raises(TypeError):
+        sender.send(0)
+
+
+def test_a_panic_of_the_drop_of_what_was_not_received(monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append((args.exc_type, str(args.exc_value))))
+    sender, receiver = bridge.channel_of_bombs(1)
+    at_hand(sender.send("bomb"))
+    del sender
+    with pytest.raises(ZeroDivisionError):
+        # The last end dies on the interpreter's stack, by the exception.
+        [[receiver, receiver := None][0], 1 / 0]
+    ((kind, message),) = unraisable
+    assert kind is bridge.RustPanic and message.startswith("the drop panicked")

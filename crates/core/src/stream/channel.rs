@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     ChannelClosed,
-    class::Visit,
+    class::{PendingException, Visit},
     error,
     lifecycle::{self, Process},
     once::PyOnce,
@@ -218,7 +218,7 @@ where
 {
     fn send<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = item.py();
-        let item: T = item.extract().map_err(Into::into)?;
+        let item: T = panic::catch(|| item.extract().map_err(Into::into)).map_err(error::panicked)??;
         let sender = self.clone();
         awaitable(py, "send()", async move { Ok(sender.send(item).await?) })
     }
@@ -278,6 +278,22 @@ impl<T> Own<T> {
     fn get(&self) -> PyResult<&T> {
         let here = self.value.as_ref().filter(|_| self.process.is_current());
         here.ok_or_else(|| error::forked("the channel"))
+    }
+
+    /// Drops it, as one of PyO3's objects is deallocated: what nobody has received goes with the last end of a channel,
+    /// and its drop is the user's code.
+    fn release(&mut self) {
+        let value = self.value.take();
+        if !self.process.is_current() {
+            return mem::forget(value);
+        }
+        // Python deallocates an object attached; there may be an exception on its way.
+        Python::try_attach(|py| {
+            let _pending = PendingException::set_aside(py);
+            if let Err(panic) = panic::catch(|| drop(value)) {
+                error::panicked(panic).write_unraisable(py, None);
+            }
+        });
     }
 }
 
@@ -435,6 +451,18 @@ impl PythonReceiver {
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.close()
+    }
+}
+
+impl Drop for PythonSender {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl Drop for PythonReceiver {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 
