@@ -6,6 +6,7 @@ import contextlib
 import gc
 import inspect
 import sys
+import warnings
 import weakref
 
 import bridge
@@ -443,3 +444,46 @@ def test_a_panic_of_the_drop_of_what_was_not_received(monkeypatch):
         [[receiver, receiver := None][0], 1 / 0]
     ((kind, message),) = unraisable
     assert kind is bridge.RustPanic and message.startswith("the drop panicked")
+
+
+def test_warns_when_a_send_was_never_awaited():
+    sender, _receiver = bridge.channel(1)
+    with pytest.warns(RuntimeWarning) as caught:
+        sender.send(0)
+    assert [str(warning.message) for warning in caught] == ["coroutine 'Sender.send' was never awaited"]
+    # It is said of the line that let it go.
+    assert caught[0].filename == __file__
+
+
+def test_the_warning_as_an_error_is_unraisable(monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append((args.exc_type, str(args.exc_value))))
+    sender, _receiver = bridge.channel(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ZeroDivisionError):
+            # The awaitable dies on the interpreter's stack, by the exception.
+            [sender.send(0), 1 / 0]
+    assert unraisable == [(RuntimeWarning, "coroutine 'Sender.send' was never awaited")]
+
+
+async def test_what_does_not_warn():
+    """What loses nothing, and what was ended on purpose."""
+    sender, receiver = bridge.channel(1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        receiver.receive()
+        anext(receiver)
+        sender.send(0).close()
+        # A task that is cancelled before its first step.
+        task = asyncio.create_task(sender.send(0))
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        await sender.send(0)
+        waiting = asyncio.create_task(sender.send(0))
+        await turns()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        del waiting
+    assert caught == []

@@ -220,7 +220,7 @@ where
         let py = item.py();
         let item: T = panic::catch(|| item.extract().map_err(Into::into)).map_err(error::panicked)??;
         let sender = self.clone();
-        awaitable(py, "send()", async move { Ok(sender.send(item).await?) })
+        awaitable(py, SEND, async move { Ok(sender.send(item).await?) })
     }
 
     fn close(&self) -> bool {
@@ -305,6 +305,9 @@ impl<T> Drop for Own<T> {
     }
 }
 
+/// The call that has something to lose.
+const SEND: &str = "send()";
+
 /// What is awaited: one call of a method.
 struct Call {
     name: &'static str,
@@ -360,10 +363,17 @@ impl<T: Send> Abandon for WaitFor<T> {
 
 impl Operation for Call {
     const TYPE_NAME: &'static CStr = c"pyo3_await.ChannelAwaitable";
+    const MUST_BE_AWAITED: bool = true;
 
     fn type_object() -> &'static PyOnce<Py<PyType>> {
         static TYPE: PyOnce<Py<PyType>> = PyOnce::new();
         &TYPE
+    }
+
+    /// The item of a `send` would be lost without a word; what is not received stays where it is. In a forked child
+    /// nobody was to await it.
+    fn must_be_awaited(&self) -> Option<&'static str> {
+        (self.name == SEND && self.wait.get().is_ok()).then_some("Sender.send")
     }
 
     fn call(&self) -> &'static str {
