@@ -71,6 +71,17 @@ use crate::{
 /// # Cancellation
 ///
 /// A cancelled `send` has not sent its item, and a cancelled `receive` has not taken one.
+/// An item wakes one of those who wait for it; the next one, if that one is cancelled or its event loop is closed.
+///
+/// A Python `send` that is never awaited has not sent its item, and Python warns, as of a coroutine.
+///
+/// # In Python
+///
+/// Where there is room, or an item, `send` and `receive` give the event loop no turn, as with `asyncio.Queue`: in a
+/// loop without an end `await asyncio.sleep(0)` now and then lets others, timeouts and Ctrl-C come in.
+///
+/// The garbage collector does not see what is in a channel: an item that refers to an end of its own channel stays,
+/// with that, until it is received, even if the channel is closed.
 ///
 /// # Panics
 ///
@@ -245,7 +256,7 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     fn receive<'py>(&self, py: Python<'py>, name: &'static str, closed: fn() -> PyErr) -> PyResult<Bound<'py, PyAny>> {
-        // Not as a stream: an item wakes all streams, and one of those who wait for it so.
+        // The channel wakes one such future for an item, and all who wait for it as a stream.
         let receiver = self.clone();
         awaitable(py, name, async move { receiver.recv().await.map_err(|_| closed()) })
     }
@@ -321,7 +332,9 @@ trait Wait: Abandon {
 }
 
 /// The future behind a call. Nothing while it is polled, and when it is over or abandoned.
-struct WaitFor<T>(Lock<Option<Pin<Box<dyn Future<Output = PyResult<T>> + Send>>>>);
+struct WaitFor<T>(Lock<Option<BoxFuture<T>>>);
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = PyResult<T>> + Send>>;
 
 /// An awaitable for a call.
 fn awaitable<'py, T>(
