@@ -6,11 +6,12 @@ import contextlib
 import gc
 import inspect
 import sys
+import warnings
 import weakref
 
 import bridge
 import pytest
-from support import drops, outcome_of, turns
+from support import drops, in_task, outcome, outcome_of, settle, turns
 
 PLACES = ["runtime", "local"]
 
@@ -466,6 +467,13 @@ async def test_timeouts_work_in_a_generator():
     assert await bridge.total(generate()) == 45
 
 
+def at_hand(awaitable):
+    """Awaits what need not wait, without a loop."""
+    with pytest.raises(StopIteration) as stop:
+        awaitable.send(None)
+    return stop.value.value
+
+
 async def test_a_channel():
     sender, receiver = bridge.channel(2)
     await sender.send("first")
@@ -513,3 +521,130 @@ async def test_receivers_share_a_channel():
         await sender.send(number)
     sender.close()
     assert sorted(sum(await asyncio.gather(*tasks), [])) == list(range(100))
+
+
+class Counted:
+    """An awaitable that counts how often it has suspended its task."""
+
+    def __init__(self, awaitable):
+        self.awaitable = awaitable
+        self.suspensions = 0
+
+    def __await__(self):
+        steps = self.awaitable.__await__()
+        with contextlib.suppress(StopIteration):
+            while True:
+                yielded = steps.send(None)
+                self.suspensions += 1
+                yield yielded
+
+
+async def test_an_item_wakes_one_of_those_who_wait():
+    count = 50
+    sender, receiver = bridge.channel(1)
+    waits = [Counted(receiver.receive()) for _ in range(count)]
+    tasks = [asyncio.ensure_future(in_task(wait)) for wait in waits]
+    for number in range(count):
+        await turns()
+        await sender.send(number)
+    await asyncio.wait(tasks)
+    # Who has been woken takes what there is, and passes the word on to one who finds nothing.
+    assert sum(wait.suspensions for wait in waits) <= 2 * count
+
+
+@pytest.mark.parametrize("state", ["waiting", "notified", "woken", "cancelled"])
+@pytest.mark.parametrize("method", ["receive", "send"])
+def test_who_waits_on_a_closed_loop_keeps_nothing_from_others(new_loop, method, state):
+    """What there is was for one who cannot go on any more."""
+    sender, receiver = bridge.channel(1)
+    closed, other = new_loop(), new_loop()
+    if method == "send":
+        at_hand(sender.send(0))
+
+    def call():
+        return receiver.receive() if method == "receive" else sender.send(0)
+
+    def provide():
+        at_hand(sender.send(0) if method == "receive" else receiver.receive())
+
+    async def start(awaitable):
+        return awaitable.send(None)
+
+    first, second = call(), other.create_task(call())
+    future = closed.run_until_complete(start(first))
+    other.run_until_complete(turns())
+    if state != "waiting":
+        provide()
+    if state == "woken":
+        closed.run_until_complete(settle(future))
+    if state == "cancelled":
+        future.cancel()
+    closed.close()
+    if state == "waiting":
+        provide()
+    other.run_until_complete(asyncio.wait_for(second, 5))
+    assert outcome(first.send, None)[:2] == ("raised", asyncio.CancelledError if state == "cancelled" else RuntimeError)
+
+
+def test_a_panic_of_a_conversion_to_rust():
+    sender, _receiver = bridge.channel_of_bombs(1)
+    with pytest.raises(bridge.RustPanic, match="the conversion panicked"):
+        sender.send("panic")
+    with pytest.raises(TypeError):
+        sender.send(0)
+
+
+def test_a_panic_of_the_drop_of_what_was_not_received(monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append((args.exc_type, str(args.exc_value))))
+    sender, receiver = bridge.channel_of_bombs(1)
+    at_hand(sender.send("bomb"))
+    del sender
+    with pytest.raises(ZeroDivisionError):
+        # The last end dies on the interpreter's stack, by the exception.
+        [[receiver, receiver := None][0], 1 / 0]
+    ((kind, message),) = unraisable
+    assert kind is bridge.RustPanic and message.startswith("the drop panicked")
+
+
+def test_warns_when_a_send_was_never_awaited():
+    sender, _receiver = bridge.channel(1)
+    with pytest.warns(RuntimeWarning) as caught:
+        sender.send(0)
+    assert [str(warning.message) for warning in caught] == ["coroutine 'Sender.send' was never awaited"]
+    # It is said of the line that let it go.
+    assert caught[0].filename == __file__
+
+
+def test_the_warning_as_an_error_is_unraisable(monkeypatch):
+    unraisable = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append((args.exc_type, str(args.exc_value))))
+    sender, _receiver = bridge.channel(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ZeroDivisionError):
+            # The awaitable dies on the interpreter's stack, by the exception.
+            [sender.send(0), 1 / 0]
+    assert unraisable == [(RuntimeWarning, "coroutine 'Sender.send' was never awaited")]
+
+
+async def test_what_does_not_warn():
+    """What loses nothing, and what was ended on purpose."""
+    sender, receiver = bridge.channel(1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        receiver.receive()
+        anext(receiver)
+        sender.send(0).close()
+        # A task that is cancelled before its first step.
+        task = asyncio.create_task(sender.send(0))
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        await sender.send(0)
+        waiting = asyncio.create_task(sender.send(0))
+        await turns()
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        del waiting
+    assert caught == []

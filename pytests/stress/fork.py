@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import traceback
+import warnings
 
 from programs import keep, main, on_open_loop, raises, situation
 
@@ -222,6 +223,11 @@ def channel_of_the_parent(rust, loops):
     def use_in_child():
         for name, call in calls.items():
             raises("fork", lambda call=call: loops.run(awaited(call)), name)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            not_sent.clear()
+        # In the child nobody was to await it.
+        assert caught == []
 
     async def send():
         await sender.send("from the parent")
@@ -230,8 +236,10 @@ def channel_of_the_parent(rust, loops):
         return await made
 
     made = receiver.receive()
+    not_sent = [sender.send("never")]
     loops.run(send())
     join(fork(use_in_child))
+    not_sent.pop().close()
     assert loops.run(receive()) == "from the parent"
     assert not receiver.closed
 

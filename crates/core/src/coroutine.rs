@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    mem,
+    fmt, mem,
     sync::Arc,
 };
 
@@ -253,7 +253,7 @@ impl Class for Coroutine {
         // In a forked child nobody was to await it.
         let to_await = matches!(this.get().0.lock(this.py()).stage, Stage::Created(_, process) if process.is_current());
         if to_await {
-            warn_never_awaited(this);
+            warn_never_awaited(this.as_any(), this.get().qualified_name(this.py()));
         }
     }
 }
@@ -292,16 +292,15 @@ impl Drop for Coroutine {
 }
 
 /// Python's own warning.
-fn warn_never_awaited(this: &Bound<'_, Object<Coroutine>>) {
-    let py = this.py();
+pub(crate) fn warn_never_awaited(awaitable: &Bound<'_, PyAny>, name: impl fmt::Display) {
+    let py = awaitable.py();
     let warn = || -> PyResult<()> {
-        let name = this.get().qualified_name(py);
         let message = CString::new(format!("coroutine '{name}' was never awaited"))?;
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &message, 1)
     };
     if let Err(error) = warn() {
         // `-W error` makes the warning an exception, which nobody can catch here.
-        error.write_unraisable(py, Some(this.as_any()));
+        error.write_unraisable(py, Some(awaitable));
     }
 }
 

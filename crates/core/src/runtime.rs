@@ -230,6 +230,8 @@ pub trait RuntimeExt: Runtime {
     /// The stream is dropped, on its runtime, when it has ended, when the iterator is garbage (after a `break`, say),
     /// by `aclose`, which waits for the drop, by `athrow`, and when the event loop shuts down its asynchronous
     /// generators.
+    /// Python's garbage collector does not see what is inside the stream: one that has its own iterator stays, with
+    /// that, until `aclose`.
     fn into_async_iterator<'py, S, T>(&self, py: Python<'py>, stream: S) -> PyResult<Bound<'py, PyAny>>
     where
         S: Stream<Item = PyResult<T>> + Send + 'static,
@@ -268,6 +270,8 @@ pub trait RuntimeExt: Runtime {
     /// As [`into_async_iterator`](Self::into_async_iterator), but that the stream is polled and dropped on the event
     /// loop's own thread, inside [`Runtime::enter`], and only when Python asks for an item: it is never ahead, and
     /// there is no buffer.
+    /// As long as it is ready at once the event loop has no turn, as with Python's own generators: where that may take
+    /// long, `await asyncio.sleep(0)` now and then lets others, timeouts and Ctrl-C come in.
     /// It is polled attached to Python: a poll must be short, and must not wait for a lock that another thread may hold
     /// while it attaches.
     ///

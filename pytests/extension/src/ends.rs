@@ -77,7 +77,7 @@ fn panic<'py>(py: Python<'py>, way: &str, kind: String, later: bool) -> PyResult
 }
 
 /// Panics when it is dropped.
-struct Bomb;
+pub(crate) struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {

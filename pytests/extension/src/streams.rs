@@ -7,12 +7,15 @@ use futures_lite::{
     future::yield_now,
     stream::{iter, poll_fn, unfold},
 };
-use pyo3::{exceptions::PyValueError, prelude::*};
+use pyo3::{exceptions::PyValueError, prelude::*, types::PyString};
 use pyo3_await_tokio::{
     ChannelClosed, Receiver, Sender, into_async_iterator, into_coroutine, into_local_async_iterator, into_stream,
 };
 
-use crate::{ends::wake_and_call, gate::Gate};
+use crate::{
+    ends::{Bomb, wake_and_call},
+    gate::Gate,
+};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ChannelClosed", module.py().get_type::<ChannelClosed>())?;
@@ -22,7 +25,8 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(of_functions, module)?)?;
     module.add_function(wrap_pyfunction!(total, module)?)?;
     module.add_function(wrap_pyfunction!(take, module)?)?;
-    module.add_function(wrap_pyfunction!(channel, module)?)
+    module.add_function(wrap_pyfunction!(channel, module)?)?;
+    module.add_function(wrap_pyfunction!(channel_of_bombs, module)?)
 }
 
 /// Makes an asynchronous iterator whose stream is polled in the named place.
@@ -136,5 +140,21 @@ fn take<'py>(
 /// Both ends of a channel for any objects.
 #[pyfunction]
 fn channel(capacity: usize) -> (Sender<Py<PyAny>>, Receiver<Py<PyAny>>) {
+    pyo3_await_tokio::channel(capacity)
+}
+
+/// A string becomes one; some do not.
+impl<'py> FromPyObject<'_, 'py> for Bomb {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        assert!(object.cast::<PyString>()? != "panic", "the conversion panicked");
+        Ok(Self)
+    }
+}
+
+/// Both ends of a channel for items whose drop panics.
+#[pyfunction]
+fn channel_of_bombs(capacity: usize) -> (Sender<Bomb>, Receiver<Bomb>) {
     pyo3_await_tokio::channel(capacity)
 }

@@ -43,6 +43,7 @@ use crate::{
     once::{PyOnce, intern},
     panic,
     sync::{Lock, SpinLock},
+    task::Cancel,
 };
 
 /// The handle of one Python event loop, for any thread.
@@ -68,6 +69,8 @@ pub(crate) struct EventLoop {
 pub(crate) enum InFlight {
     /// A Rust future's Python waiter: nobody else may hold on to it, nor to the task that awaits it.
     Waiter(Py<Object<AsyncioFuture>>),
+    /// What has woken such a waiter's task, until that goes on.
+    Woken(Arc<dyn Cancel>),
     /// A Python awaitable's Rust waiter.
     Call(Arc<Envelope<Call>>),
 }
@@ -240,6 +243,7 @@ impl EventLoop {
         for (_, item) in in_flight {
             end(py, || match item {
                 InFlight::Waiter(waiter) => waiter.get().abandon(py),
+                InFlight::Woken(task) => task.cancel(),
                 InFlight::Call(call) => Call::refuse(call, Some(py)),
             });
         }
@@ -376,6 +380,7 @@ impl Guard {
         for (_, item) in in_flight.iter() {
             match item {
                 InFlight::Waiter(waiter) => visit.call(waiter)?,
+                InFlight::Woken(_) => {}
                 InFlight::Call(call) => call.letter.task(|task| visit.call(task)).unwrap_or(Ok(()))?,
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::Wake,
@@ -54,6 +54,15 @@ impl Drop for Waiting {
     }
 }
 
+/// What waits behind an awaitable, perhaps before others who wait for the same.
+///
+/// A task that goes on no more may live on, with its awaitable, until it is collected: when its event loop was closed,
+/// say. What it waited for must go to the others before that.
+pub(super) trait Abandon: Send + Sync {
+    /// The wait has come to nothing. Called on the event loop's thread, or that which closes the loop.
+    fn abandon(&self);
+}
+
 /// What a waker has to do to resume a Python task.
 pub(super) struct Alarm {
     event_loop: Arc<EventLoop>,
@@ -62,6 +71,7 @@ pub(super) struct Alarm {
     /// It was delivered when there was none: by a loop that is run re-entrantly, while the operation is polled.
     rung: AtomicBool,
     path: Path,
+    waits: Option<Weak<dyn Abandon>>,
 }
 
 impl Alarm {
@@ -69,11 +79,22 @@ impl Alarm {
 
     /// An alarm for the running event loop. `path` and `call` are what the waiting is about.
     pub(super) fn new(py: Python<'_>, path: Path, call: &str) -> PyResult<Arc<Envelope<Self>>> {
+        Self::with(py, path, call, None)
+    }
+
+    /// An alarm that tells `waits` when the task cannot go on.
+    pub(super) fn with(
+        py: Python<'_>,
+        path: Path,
+        call: &str,
+        waits: Option<Weak<dyn Abandon>>,
+    ) -> PyResult<Arc<Envelope<Self>>> {
         let Some(event_loop) = EventLoop::running(py)? else {
             let what = format!("{call} of the Rust stream '{}'", path.name());
             return Err(error::no_running_event_loop(&what));
         };
-        Ok(Envelope::new(Self { event_loop, waiter: AtomicU32::new(Self::NOBODY), rung: AtomicBool::new(false), path }))
+        let (waiter, rung) = (AtomicU32::new(Self::NOBODY), AtomicBool::new(false));
+        Ok(Envelope::new(Self { event_loop, waiter, rung, path, waits }))
     }
 
     /// What has rung so far is of no interest any more: the operation is about to be polled.
@@ -87,6 +108,14 @@ impl Alarm {
         if key != Self::NOBODY && !self.event_loop.is_left_behind() {
             // The future is a Python object, which is dropped attached.
             Python::try_attach(|py| drop(self.event_loop.remove(py, key)));
+        }
+    }
+
+    /// The task goes on no more, or only to hear that the wait is over.
+    fn abandon(&self) {
+        self.disarm();
+        if let Some(waits) = self.waits.as_ref().and_then(Weak::upgrade) {
+            waits.abandon();
         }
     }
 }
@@ -106,11 +135,18 @@ impl Letter for Alarm {
                 envelope.letter.rung.store(true, Ordering::Relaxed);
                 Ok(())
             }
-            key => AsyncioFuture::deliver(key, Settlement::Done(delivery.py.None()), delivery),
+            key => {
+                if envelope.letter.waits.is_some() {
+                    // Should the loop be closed before the task goes on, it finds the alarm in the future's place.
+                    let woken = InFlight::Woken(Arc::clone(&envelope) as Arc<dyn Cancel>);
+                    envelope.letter.waiter.store(delivery.event_loop.insert(delivery.py, woken), Ordering::Relaxed);
+                }
+                AsyncioFuture::deliver(key, Settlement::Done(delivery.py.None()), delivery)
+            }
         }
     }
 
-    /// The task will not run again, nor will anything else on this loop.
+    /// The task will not run again, nor will anything else on this loop, which has told the alarm of its end.
     fn refuse(_: Arc<Envelope<Self>>, _: Option<Python<'_>>) {}
 }
 
@@ -120,12 +156,12 @@ impl Cancel for Envelope<Alarm> {
     }
 
     fn cancel(self: Arc<Self>) {
-        self.letter.disarm();
+        self.letter.abandon();
     }
 
     /// It is the awaitable that ends the operation, when the task throws `CancelledError` into it.
     fn let_go(&self) -> bool {
-        self.letter.disarm();
+        self.letter.abandon();
         true
     }
 

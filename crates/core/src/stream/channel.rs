@@ -7,7 +7,8 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    task::{Context, Poll, ready},
+    sync::{Arc, Weak},
+    task::{Context, Poll},
 };
 
 use futures_core::Stream;
@@ -19,15 +20,18 @@ use pyo3::{
 };
 
 use super::{
+    alarm::Abandon,
     into_python::item_into_python,
     polled::{self, Operation},
 };
 use crate::{
     ChannelClosed,
-    class::Visit,
+    class::{PendingException, Visit},
     error,
     lifecycle::{self, Process},
     once::PyOnce,
+    panic,
+    sync::Lock,
     task,
 };
 
@@ -67,6 +71,17 @@ use crate::{
 /// # Cancellation
 ///
 /// A cancelled `send` has not sent its item, and a cancelled `receive` has not taken one.
+/// An item wakes one of those who wait for it; the next one, if that one is cancelled or its event loop is closed.
+///
+/// A Python `send` that is never awaited has not sent its item, and Python warns, as of a coroutine.
+///
+/// # In Python
+///
+/// Where there is room, or an item, `send` and `receive` give the event loop no turn, as with `asyncio.Queue`: in a
+/// loop without an end `await asyncio.sleep(0)` now and then lets others, timeouts and Ctrl-C come in.
+///
+/// The garbage collector does not see what is in a channel: an item that refers to an end of its own channel stays,
+/// with that, until it is received, even if the channel is closed.
 ///
 /// # Panics
 ///
@@ -214,10 +229,9 @@ where
 {
     fn send<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = item.py();
-        let item: T = item.extract().map_err(Into::into)?;
+        let item: T = panic::catch(|| item.extract().map_err(Into::into)).map_err(error::panicked)??;
         let sender = self.clone();
-        let sent = async move { Ok(sender.send(item).await?) };
-        polled::new(py, Call { name: "send()", kind: Own::new(Box::new(Sending(Box::pin(sent)))) })
+        awaitable(py, SEND, async move { Ok(sender.send(item).await?) })
     }
 
     fn close(&self) -> bool {
@@ -242,7 +256,9 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     fn receive<'py>(&self, py: Python<'py>, name: &'static str, closed: fn() -> PyErr) -> PyResult<Bound<'py, PyAny>> {
-        polled::new(py, Call { name, kind: Own::new(Box::new(Receiving { receiver: self.clone(), closed })) })
+        // The channel wakes one such future for an item, and all who wait for it as a stream.
+        let receiver = self.clone();
+        awaitable(py, name, async move { receiver.recv().await.map_err(|_| closed()) })
     }
 
     fn close(&self) -> bool {
@@ -275,9 +291,20 @@ impl<T> Own<T> {
         here.ok_or_else(|| error::forked("the channel"))
     }
 
-    fn get_mut(&mut self) -> PyResult<&mut T> {
-        let here = self.value.as_mut().filter(|_| self.process.is_current());
-        here.ok_or_else(|| error::forked("the channel"))
+    /// Drops it, as one of PyO3's objects is deallocated: what nobody has received goes with the last end of a channel,
+    /// and its drop is the user's code.
+    fn release(&mut self) {
+        let value = self.value.take();
+        if !self.process.is_current() {
+            return mem::forget(value);
+        }
+        // Python deallocates an object attached; there may be an exception on its way.
+        Python::try_attach(|py| {
+            let _pending = PendingException::set_aside(py);
+            if let Err(panic) = panic::catch(|| drop(value)) {
+                error::panicked(panic).write_unraisable(py, None);
+            }
+        });
     }
 }
 
@@ -289,48 +316,77 @@ impl<T> Drop for Own<T> {
     }
 }
 
+/// The call that has something to lose.
+const SEND: &str = "send()";
+
 /// What is awaited: one call of a method.
 struct Call {
     name: &'static str,
-    kind: Own<Box<dyn Kind>>,
+    wait: Own<Arc<dyn Wait>>,
 }
 
-/// What a call does, for one type of items.
-trait Kind: Send {
-    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
+/// The wait for room or for an item, for one type of items.
+trait Wait: Abandon {
+    fn poll<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
+    fn downgrade(self: Arc<Self>) -> Weak<dyn Abandon>;
 }
 
-struct Sending(Pin<Box<dyn Future<Output = PyResult<()>> + Send>>);
+/// The future behind a call. Nothing while it is polled, and when it is over or abandoned.
+struct WaitFor<T>(Lock<Option<BoxFuture<T>>>);
 
-impl Kind for Sending {
-    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
-        self.0.as_mut().poll(cx).map_ok(|()| py.None().into_bound(py))
-    }
+type BoxFuture<T> = Pin<Box<dyn Future<Output = PyResult<T>> + Send>>;
+
+/// An awaitable for a call.
+fn awaitable<'py, T>(
+    py: Python<'py>,
+    name: &'static str,
+    future: impl Future<Output = PyResult<T>> + Send + 'static,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    T: for<'a> IntoPyObject<'a> + Send + 'static,
+{
+    polled::new(py, Call { name, wait: Own::new(Arc::new(WaitFor(Lock::new(Some(Box::pin(future)))))) })
 }
 
-struct Receiving<T> {
-    receiver: Receiver<T>,
-    closed: fn() -> PyErr,
-}
-
-impl<T> Kind for Receiving<T>
+impl<T> Wait for WaitFor<T>
 where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.receiver).poll_next(cx)) {
-            Some(item) => item_into_python(py, item),
-            None => Err((self.closed)()),
-        })
+    fn poll<'py>(&self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
+        let Some(mut future) = self.0.lock().take() else { return Poll::Ready(Err(error::event_loop_closed())) };
+        let Poll::Ready(result) = future.as_mut().poll(cx) else {
+            *self.0.lock() = Some(future);
+            return Poll::Pending;
+        };
+        Poll::Ready(result.and_then(|item| item_into_python(py, item)))
+    }
+
+    fn downgrade(self: Arc<Self>) -> Weak<dyn Abandon> {
+        Arc::<Self>::downgrade(&self)
+    }
+}
+
+impl<T: Send> Abandon for WaitFor<T> {
+    fn abandon(&self) {
+        let future = self.0.lock().take();
+        // A panic has nobody to go to.
+        let _ = panic::catch(|| drop(future));
     }
 }
 
 impl Operation for Call {
     const TYPE_NAME: &'static CStr = c"pyo3_await.ChannelAwaitable";
+    const MUST_BE_AWAITED: bool = true;
 
     fn type_object() -> &'static PyOnce<Py<PyType>> {
         static TYPE: PyOnce<Py<PyType>> = PyOnce::new();
         &TYPE
+    }
+
+    /// The item of a `send` would be lost without a word; what is not received stays where it is. In a forked child
+    /// nobody was to await it.
+    fn must_be_awaited(&self) -> Option<&'static str> {
+        (self.name == SEND && self.wait.get().is_ok()).then_some("Sender.send")
     }
 
     fn call(&self) -> &'static str {
@@ -342,7 +398,11 @@ impl Operation for Call {
     }
 
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {
-        self.kind.get_mut()?.poll(py, cx)
+        self.wait.get()?.poll(py, cx)
+    }
+
+    fn waits(&self) -> Option<Weak<dyn Abandon>> {
+        self.wait.get().ok().map(|wait| Arc::clone(wait).downgrade())
     }
 
     /// It has Rust values only.
@@ -414,6 +474,18 @@ impl PythonReceiver {
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.close()
+    }
+}
+
+impl Drop for PythonSender {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl Drop for PythonReceiver {
+    fn drop(&mut self) {
+        self.0.release();
     }
 }
 

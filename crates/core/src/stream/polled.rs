@@ -9,16 +9,17 @@
 use std::{
     ffi::CStr,
     mem,
-    sync::Arc,
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
 };
 
 use pyo3::{exceptions::PyRuntimeError, prelude::*, types::PyType};
 
-use super::alarm::{Alarm, Waiting};
+use super::alarm::{Abandon, Alarm, Waiting};
 use crate::{
     asyncio_future::AsyncioFuture,
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
+    coroutine::warn_never_awaited,
     lifecycle,
     once::PyOnce,
     sync::SpinLock,
@@ -32,6 +33,14 @@ pub(super) trait Operation: Send + Sized + 'static {
 
     /// Where the type object is kept.
     fn type_object() -> &'static PyOnce<Py<PyType>>;
+
+    /// Whether any of them loses something when nobody awaits it; else there is no finalizer.
+    const MUST_BE_AWAITED: bool = false;
+
+    /// The method's name, if this one does: then Python is warned.
+    fn must_be_awaited(&self) -> Option<&'static str> {
+        None
+    }
 
     /// What the user has called.
     fn call(&self) -> &'static str;
@@ -52,6 +61,11 @@ pub(super) trait Operation: Send + Sized + 'static {
     /// Goes on, on the event loop's thread. Not called again after it was ready.
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>>;
 
+    /// What ends by itself as soon as nobody can poll it any more; else that is when the awaitable is dropped.
+    fn waits(&self) -> Option<Weak<dyn Abandon>> {
+        None
+    }
+
     /// It is over, having been polled to its end: `awaitable`, which somebody still holds, has no more use for it.
     fn end(self, _awaitable: &Bound<'_, Object<Polled<Self>>>) {}
 
@@ -69,6 +83,12 @@ enum Stage<O> {
     Suspended(O, Waiting),
     /// It has returned, raised or been closed; or it is being polled.
     Over,
+}
+
+impl<O: Operation> Stage<O> {
+    fn must_be_awaited(&self) -> Option<&'static str> {
+        if let Self::New(operation) = self { operation.must_be_awaited() } else { None }
+    }
 }
 
 /// An awaitable for an operation.
@@ -98,7 +118,7 @@ impl<O: Operation> Polled<O> {
                     operation.end(this);
                     return result.map(Sent::Return);
                 }
-                let alarm = Alarm::new(py, operation.path(), operation.call())?;
+                let alarm = Alarm::with(py, operation.path(), operation.call(), operation.waits())?;
                 (operation, alarm)
             }
             Stage::Suspended(operation, waiting) => {
@@ -154,6 +174,7 @@ impl<O: Operation> Awaitable for Polled<O> {
 
 impl<O: Operation> Class for Polled<O> {
     const NAME: &'static CStr = O::TYPE_NAME;
+    const FINALIZES: bool = O::MUST_BE_AWAITED;
 
     fn type_object() -> &'static PyOnce<Py<PyType>> {
         O::type_object()
@@ -192,8 +213,19 @@ impl<O: Operation> Class for Polled<O> {
         }
     }
 
+    fn has_last_words(&mut self) -> bool {
+        self.0.get_mut().must_be_awaited().is_some()
+    }
+
     fn is_empty(&mut self) -> bool {
         matches!(self.0.get_mut(), Stage::Over)
+    }
+
+    fn finalize(this: &Bound<'_, Object<Self>>) {
+        let name = this.get().0.lock(this.py()).must_be_awaited();
+        if let Some(name) = name {
+            warn_never_awaited(this.as_any(), name);
+        }
     }
 
     fn clear(&self, py: Python<'_>) {
