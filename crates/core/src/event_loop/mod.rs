@@ -42,8 +42,8 @@ use crate::{
     lifecycle::{self, PerProcess, Process},
     once::{PyOnce, intern},
     panic,
+    stream::Alarm,
     sync::{Lock, SpinLock},
-    task::Cancel,
 };
 
 /// The handle of one Python event loop, for any thread.
@@ -70,7 +70,7 @@ pub(crate) enum InFlight {
     /// A Rust future's Python waiter: nobody else may hold on to it, nor to the task that awaits it.
     Waiter(Py<Object<AsyncioFuture>>),
     /// What has woken such a waiter's task, until that goes on.
-    Woken(Arc<dyn Cancel>),
+    Woken(Arc<Envelope<Alarm>>),
     /// A Python awaitable's Rust waiter.
     Call(Arc<Envelope<Call>>),
 }
@@ -243,7 +243,7 @@ impl EventLoop {
         for (_, item) in in_flight {
             end(py, || match item {
                 InFlight::Waiter(waiter) => waiter.get().abandon(py),
-                InFlight::Woken(task) => task.cancel(),
+                InFlight::Woken(alarm) => alarm.letter.abandon(),
                 InFlight::Call(call) => Call::refuse(call, Some(py)),
             });
         }

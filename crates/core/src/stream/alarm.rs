@@ -64,7 +64,7 @@ pub(super) trait Abandon: Send + Sync {
 }
 
 /// What a waker has to do to resume a Python task.
-pub(super) struct Alarm {
+pub(crate) struct Alarm {
     event_loop: Arc<EventLoop>,
     /// The key of the future that the task waits for; the greatest number when there is none.
     waiter: AtomicU32,
@@ -112,7 +112,7 @@ impl Alarm {
     }
 
     /// The task goes on no more, or only to hear that the wait is over.
-    fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.disarm();
         if let Some(waits) = self.waits.as_ref().and_then(Weak::upgrade) {
             waits.abandon();
@@ -138,7 +138,7 @@ impl Letter for Alarm {
             key => {
                 if envelope.letter.waits.is_some() {
                     // Should the loop be closed before the task goes on, it finds the alarm in the future's place.
-                    let woken = InFlight::Woken(Arc::clone(&envelope) as Arc<dyn Cancel>);
+                    let woken = InFlight::Woken(Arc::clone(&envelope));
                     envelope.letter.waiter.store(delivery.event_loop.insert(delivery.py, woken), Ordering::Relaxed);
                 }
                 AsyncioFuture::deliver(key, Settlement::Done(delivery.py.None()), delivery)

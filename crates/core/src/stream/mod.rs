@@ -17,6 +17,8 @@ pub use self::{
     into_rust::{PythonStream, into_stream},
 };
 
+pub(crate) use self::alarm::Alarm;
+
 use futures_core::Stream;
 use pyo3::prelude::*;
 
