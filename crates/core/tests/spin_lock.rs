@@ -1,6 +1,7 @@
 //! The spin lock under loom: one thread at a time has the value, and sees what the one before has left.
 
 #![allow(dead_code, unreachable_pub, reason = "the module is the crate's own, with other primitives")]
+#![allow(clippy::duplicate_mod, reason = "it is there with two sets of them")]
 
 use loom::{
     cell::UnsafeCell,

@@ -108,8 +108,8 @@ where
     R: Runtime,
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
-    /// Converts an item, and some of those at hand that come after it, so that the precautions that conversions call for
-    /// are taken once for all.
+    /// Converts an item, and some of those at hand that come after it, so that the precautions that conversions call
+    /// for are taken once for all.
     ///
     /// # Errors
     ///
