@@ -309,10 +309,7 @@ type This<'py> = Bound<'py, Object<Coroutine>>;
 fn send<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     arguments.check("send", 1, 1, &[])?;
     let none = this.py().None().into_bound(this.py());
-    match this.get().resume(this.py(), &arguments.positional(0).unwrap_or(none))? {
-        Sent::Yield(object) => Ok(object),
-        Sent::Return(value) => Err(class::stop_iteration(value)),
-    }
+    this.get().resume(this.py(), &arguments.positional(0).unwrap_or(none))?.into_result()
 }
 
 fn throw<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -2,8 +2,8 @@
 
 use pyo3::{
     exceptions::{
-        PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopAsyncIteration, PyStopIteration, PySystemExit,
-        PyTypeError,
+        PyBaseException, PyException, PyKeyboardInterrupt, PyRuntimeError, PyStopAsyncIteration, PyStopIteration,
+        PySystemExit, PyTypeError,
     },
     prelude::*,
 };
@@ -49,6 +49,11 @@ pub(crate) fn first<T>(py: Python<'_>, first: PyResult<T>, second: PyResult<()>)
 /// The exception for a panic that was caught.
 pub(crate) fn panicked(panic: Panic) -> PyErr {
     RustPanic::new_err(panic.message())
+}
+
+/// An exception that was kept as a Python object, which the garbage collector sees.
+pub(crate) fn of_object(py: Python<'_>, error: Py<PyBaseException>) -> PyErr {
+    PyErr::from_value(error.into_bound(py).into_any())
 }
 
 /// What a Rust future raised: a coroutine cannot raise `StopIteration`, which would look as if it had returned.

@@ -13,7 +13,7 @@ use pyo3::{
 
 use super::{AsyncioFuture, Callback, Outcome, invalid_state};
 use crate::{
-    class::{self, Arguments, Get, Members, Object, Sent},
+    class::{self, Arguments, Get, Members, Object},
     context,
     event_loop::call_soon,
 };
@@ -214,10 +214,7 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
 /// As the iterator that `__await__` gives. It has no `close`, by which it would be taken for a coroutine.
 fn send<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     arguments.check("send", 1, 1, &[])?;
-    match AsyncioFuture::resume(this)? {
-        Sent::Yield(object) => Ok(object),
-        Sent::Return(value) => Err(class::stop_iteration(value)),
-    }
+    AsyncioFuture::resume(this)?.into_result()
 }
 
 fn throw<'py>(_: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -242,7 +242,7 @@ impl AsyncioFuture {
         self.state.lock(py).is_done()
     }
 
-    /// Whether it is pending, and a task that it was yielded to waits for it.
+    /// Whether a task that it was yielded to waits for it, if it is pending.
     pub(crate) fn is_awaited(&self) -> bool {
         self.process.is_current() && !self.blocking.load(Ordering::Relaxed)
     }
@@ -265,7 +265,7 @@ impl AsyncioFuture {
             }
         };
         self.log_traceback.store(false, Ordering::Relaxed);
-        let error = PyErr::from_value(error.into_bound(py).into_any());
+        let error = error::of_object(py, error);
         error.set_traceback(py, traceback.map(|traceback| traceback.into_bound(py)));
         Some(Err(error))
     }
@@ -303,7 +303,7 @@ impl AsyncioFuture {
             (raised, state.rare.as_ref().and_then(|rare| Some(rare.cancel_message.as_ref()?.clone_ref(py))))
         };
         match raised {
-            Some(error) => Ok(PyErr::from_value(error.into_bound(py).into_any())),
+            Some(error) => Ok(error::of_object(py, error)),
             None => cancelled_error(py, message),
         }
     }

@@ -17,13 +17,13 @@ use std::{
 
 use pyo3::{PyTypeInfo, ffi, prelude::*, types::PyType};
 
+use self::stop_iteration::stop_iteration;
 use crate::once::PyOnce;
 
 pub(crate) use self::{
     arguments::{Arguments, thrown},
     members::Members,
     slots::{PendingException, Protocol},
-    stop_iteration::stop_iteration,
 };
 
 /// A Rust type whose values are the contents of Python objects.
@@ -104,6 +104,16 @@ pub(crate) trait AsyncIterate: Class {
 pub(crate) enum Sent<'py> {
     Yield(Bound<'py, PyAny>),
     Return(Bound<'py, PyAny>),
+}
+
+impl<'py> Sent<'py> {
+    /// The same as the result of the methods `send` and `throw`.
+    pub(crate) fn into_result(self) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Yield(object) => Ok(object),
+            Self::Return(value) => Err(stop_iteration(value)),
+        }
+    }
 }
 
 /// A Python object with a `T` in it.

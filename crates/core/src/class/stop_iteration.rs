@@ -5,7 +5,7 @@ use std::ptr;
 use pyo3::{exceptions::PyStopIteration, ffi, prelude::*};
 
 /// The exception by which an iterator returns `value`.
-pub(crate) fn stop_iteration(value: Bound<'_, PyAny>) -> PyErr {
+pub(super) fn stop_iteration(value: Bound<'_, PyAny>) -> PyErr {
     // The tuple keeps a value that is itself a tuple from being taken for the arguments.
     PyStopIteration::new_err((value.unbind(),))
 }

@@ -77,13 +77,9 @@ pub(crate) struct Alarm {
 impl Alarm {
     const NOBODY: u32 = u32::MAX;
 
-    /// An alarm for the running event loop. `path` and `call` are what the waiting is about.
-    pub(super) fn new(py: Python<'_>, path: Path, call: &str) -> PyResult<Arc<Envelope<Self>>> {
-        Self::with(py, path, call, None)
-    }
-
-    /// An alarm that tells `waits` when the task cannot go on.
-    pub(super) fn with(
+    /// An alarm for the running event loop, which tells `waits` when the task cannot go on. `path` and `call` are what
+    /// the waiting is about.
+    pub(super) fn new(
         py: Python<'_>,
         path: Path,
         call: &str,

@@ -132,7 +132,7 @@ impl AsyncIterator {
             mem::take(&mut state.ahead)
         };
         let item = match ahead.failed.take() {
-            Some(error) => Some(Err(PyErr::from_value(error.into_bound(py).into_any()))),
+            Some(error) => Some(Err(error::of_object(py, error))),
             None => ready!(self.source.poll_next(py, cx, &mut ahead)),
         };
         if let Some(Ok(item)) = item {

@@ -118,7 +118,7 @@ impl<O: Operation> Polled<O> {
                     operation.end(this);
                     return result.map(Sent::Return);
                 }
-                let alarm = Alarm::with(py, operation.path(), operation.call(), operation.waits())?;
+                let alarm = Alarm::new(py, operation.path(), operation.call(), operation.waits())?;
                 (operation, alarm)
             }
             Stage::Suspended(operation, waiting) => {
@@ -237,10 +237,7 @@ type This<'py, O> = Bound<'py, Object<Polled<O>>>;
 
 fn send<'py, O: Operation>(this: &This<'py, O>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     arguments.check("send", 1, 1, &[])?;
-    match Polled::resume(this)? {
-        Sent::Yield(object) => Ok(object),
-        Sent::Return(value) => Err(class::stop_iteration(value)),
-    }
+    Polled::resume(this)?.into_result()
 }
 
 /// The Rust side cannot catch what is thrown: that is the operation's end.

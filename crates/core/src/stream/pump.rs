@@ -146,7 +146,7 @@ impl<'a> Step<'a> {
     /// Waits for room; nothing if there is some, or nobody wants any items.
     fn wait(&self, py: Python<'_>) -> PyResult<Option<Waiting>> {
         let buffer = &*self.0.buffer;
-        let alarm = Alarm::new(py, Path(|| "into_stream"), "the buffer")?;
+        let alarm = Alarm::new(py, Path(|| "into_stream"), "the buffer", None)?;
         // First the waker, then another look: room that is made after that finds the waker.
         buffer.producer.register(&Waker::from(Arc::clone(&alarm)));
         match buffer.room() {
@@ -236,8 +236,7 @@ impl Pump {
             }
             (Stage::Pulling(iterator, steps), input) => step.go_on(py, iterator, steps.into_bound(py), input),
             (Stage::Closing(steps, error), input) => {
-                let error = PyErr::from_value(error.into_bound(py).into_any());
-                step.go_on_closing(steps.into_bound(py), input, error)
+                step.go_on_closing(steps.into_bound(py), input, error::of_object(py, error))
             }
             (Stage::Over, _) => Err(PyRuntimeError::new_err("cannot reuse already awaited coroutine")),
         }
@@ -309,19 +308,12 @@ type This<'py> = Bound<'py, Object<Pump>>;
 fn send<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     arguments.check("send", 1, 1, &[])?;
     let value = arguments.positional(0).unwrap_or_else(|| this.py().None().into_bound(this.py()));
-    give(this.get().resume(this.py(), Input::Send(value))?)
+    this.get().resume(this.py(), Input::Send(value))?.into_result()
 }
 
 fn throw<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> PyResult<Bound<'py, PyAny>> {
     let error = class::thrown("throw", arguments)?;
-    give(this.get().resume(this.py(), Input::Throw(error))?)
-}
-
-fn give(sent: Sent<'_>) -> PyResult<Bound<'_, PyAny>> {
-    match sent {
-        Sent::Yield(object) => Ok(object),
-        Sent::Return(value) => Err(class::stop_iteration(value)),
-    }
+    this.get().resume(this.py(), Input::Throw(error))?.into_result()
 }
 
 /// Lets go of the iterable, which Python closes in its own way.

@@ -186,7 +186,7 @@ impl Operation for Step {
         Poll::Ready(match &mut self.call {
             Call::Throw(error) => {
                 let error = error.take().expect("an operation is ready once");
-                Err(error::not_stop_async_iteration(py, PyErr::from_value(error.into_bound(py).into_any())))
+                Err(error::not_stop_async_iteration(py, error::of_object(py, error)))
             }
             _ => Ok(py.None().into_bound(py)),
         })
