@@ -53,7 +53,9 @@ def be_in(situation, event_loop):
         for _ in range(runs):
             started.append(start(command))
         for process in started:
-            assert outcome(process, TIME_LIMIT) == (situation.status, "end\n")
+            status, printed = outcome(process, TIME_LIMIT)
+            # pytest shows what is compared in test files only.
+            assert (status, printed) == (situation.status, "end\n"), f"{status}, having printed:\n{printed}"
     finally:
         for process in started:
             # What it has forked is in its session, and is ended with it.
