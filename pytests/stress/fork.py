@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import ctypes
 import gc
 import multiprocessing
 import os
@@ -401,6 +402,32 @@ def attaching(rust, loops):
         join(fork(lambda: use_again(rust, loops)))
     use(rust, loops)
     loop.close()
+
+
+def thread_states(rust, loops):
+    """Forks while some thread, to attach, has the lock of the interpreter's list of thread states."""
+    use(rust, loops)
+    use_before(rust, loops)
+    api = ctypes.pythonapi
+    api.PyInterpreterState_Get.restype = ctypes.c_void_p
+    api.PyThread_acquire_lock.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    api.PyThread_release_lock.argtypes = [ctypes.c_void_p]
+    # There it stands right before the newest interpreter and the main one.
+    known = list((ctypes.c_void_p * 8).in_dll(api, "_PyRuntime"))
+    this = api.PyInterpreterState_Get()
+    lock = known[next(index for index in range(6) if known[index + 1 : index + 3] == [this, this])]
+    os.register_at_fork(
+        before=lambda: api.PyThread_acquire_lock(lock, 1),
+        after_in_parent=lambda: api.PyThread_release_lock(lock),
+    )
+    for _ in range(2):
+        join(fork(lambda: use_again(rust, loops)))
+    use(rust, loops)
+
+
+# Newer versions make the lock anew, or fork with it; the control hangs.
+if sys.version_info < (3, 12) and sys.platform == "linux":
+    situation(thread_states, needs=["wait"])
 
 
 def work(module, event_loop, number):

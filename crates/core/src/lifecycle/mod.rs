@@ -10,6 +10,8 @@
 mod gate;
 mod primitives;
 mod process;
+#[cfg(all(target_os = "linux", not(Py_3_12)))]
+mod thread_states;
 
 use std::{
     cell::Cell,
@@ -314,6 +316,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
         register.call((), Some(&keywords))?;
     }
     py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (exit,))?;
+    #[cfg(all(target_os = "linux", not(Py_3_12)))]
+    thread_states::unlock_in_children(py);
     // PyO3 makes each type under a lock, with no hold on the interpreter: a child that is forked then could not make
     // it.
     event_loop::make_types(py);
