@@ -8,9 +8,10 @@ use pyo3::{
     prelude::*,
     types::{PyDict, PyType},
 };
-use pyo3_await_pytests::Code;
+use pyo3_await_pytests::{Code, Counter};
 
-use crate::adapter::{self, Runtime as _, TaskLocals, current_runtime, into_future, scope, spawn};
+use super::way::{Way, maker};
+use crate::adapter::{self, Runtime as _, TaskLocals, current_runtime, into_async_iterator, into_future, scope, spawn};
 
 /// Awaits `asyncio.sleep(0, value)`.
 async fn python(value: i32) -> PyResult<i32> {
@@ -34,6 +35,23 @@ fn others() -> PyResult<TaskLocals> {
 /// Whether these are the locals of the calling task.
 fn are_current(locals: &TaskLocals) -> bool {
     Python::attach(|py| TaskLocals::current(py).is_ok_and(|current| current.context(py).is(locals.context(py))))
+}
+
+/// Says, when it is dropped, whether its locals are those of the calling task.
+struct Looks(TaskLocals, Option<oneshot::Sender<bool>>);
+
+impl Looks {
+    fn new(locals: TaskLocals) -> (Self, oneshot::Receiver<bool>) {
+        let (sender, receiver) = oneshot::channel();
+        (Self(locals, Some(sender)), receiver)
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        let seen = self.1.take().expect("it is dropped once");
+        drop(seen.send(are_current(&self.0)));
+    }
 }
 
 /// Runs a future as a task of the runtime that has no locals but those that are given to it.
@@ -170,8 +188,10 @@ async fn a_scope_is_left_by_a_panic() -> PyResult<()> {
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn a_scope_is_left_when_it_is_dropped_half_way() -> PyResult<()> {
     let (outer, inner) = (current()?, others()?);
+    let (looks, dropped_within) = Looks::new(inner.clone());
     {
         let pending = async {
+            let _looks = looks;
             assert!(are_current(&inner));
             future::pending::<()>().await;
         };
@@ -180,6 +200,52 @@ async fn a_scope_is_left_when_it_is_dropped_half_way() -> PyResult<()> {
         assert!(are_current(&outer), "between the polls");
     }
     assert!(are_current(&outer), "after the drop");
+    assert!(dropped_within.await.expect("it is dropped"));
+    Ok(())
+}
+
+#[pyo3_await::test(crate = adapter, timeout = "60s")]
+async fn what_is_cancelled_is_dropped_with_its_locals() -> PyResult<()> {
+    /// Never ends.
+    async fn pend(started: Counter, looks: oneshot::Sender<oneshot::Receiver<bool>>) -> PyResult<()> {
+        let (_looks, dropped) = Looks::new(current()?);
+        looks.send(dropped).expect("the test waits for it");
+        started.add();
+        future::pending().await
+    }
+
+    let code = Code::new(
+        c"
+async def cancel(awaitable, started):
+    task = asyncio.ensure_future(awaitable)
+    while not started.get():
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert task.cancelled()
+
+async def cancel_future(make, started):
+    await cancel(make(), started)
+
+async def cancel_stream(make, started):
+    iterator = make()
+    await cancel(iterator.__anext__(), started)
+    await iterator.aclose()
+",
+    )?;
+    for way in Way::ALL {
+        let (started, (sender, looks)) = (Counter::default(), oneshot::channel());
+        let make = way.maker(pend(started.clone(), sender))?;
+        code.future("cancel_future", (make, started))?.await?;
+        let dropped = looks.await.expect("the future has sent it");
+        assert!(dropped.await.expect("it is dropped"), "{way:?}");
+    }
+    let (started, (sender, looks)) = (Counter::default(), oneshot::channel());
+    let stream = pend(started.clone(), sender).into_stream();
+    let make = maker(move |py| into_async_iterator(py, stream))?;
+    code.future("cancel_stream", (make, started))?.await?;
+    let dropped = looks.await.expect("the stream has sent it");
+    assert!(dropped.await.expect("it is dropped"), "a stream");
     Ok(())
 }
 

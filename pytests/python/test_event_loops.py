@@ -805,13 +805,19 @@ def test_a_loop_that_runs_elsewhere_is_used(new_loop, times):
     running.join()
 
 
-def test_a_loop_is_not_touched_by_another_thread(loop_class, new_loop):
-    threads = set()
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_loop_is_not_touched_by_another_thread(loop_class, new_loop, runs):
+    """Nor is one that does not run yet: its own thread may start it at any time."""
+    threads, asked = set(), threading.Event()
 
     class Loop(loop_class):
         def call_later(self, *arguments, **keywords):
             threads.add(threading.current_thread())
             return super().call_later(*arguments, **keywords)
+
+        def call_soon_threadsafe(self, *arguments, **keywords):
+            asked.set()
+            return super().call_soon_threadsafe(*arguments, **keywords)
 
     if loop_class.add_reader is not asyncio.AbstractEventLoop.add_reader:
 
@@ -822,8 +828,14 @@ def test_a_loop_is_not_touched_by_another_thread(loop_class, new_loop):
 
     loop = new_loop(Loop)
     running = threading.Thread(target=loop.run_forever)
-    running.start()
-    assert bridge.call_from_afar(asyncio.sleep(0, "slept"), loop) == "slept"
+    if runs:
+        running.start()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(bridge.call_from_afar, asyncio.sleep(0, "slept"), loop)
+        asked.wait(10)
+        if not runs:
+            running.start()
+        assert call.result(30) == "slept"
     loop.call_soon_threadsafe(loop.stop)
     running.join()
     assert threads == {running}

@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
@@ -111,6 +112,31 @@ def idle_child(rust, loops):
     use(rust, loops)
     join(fork(lambda: None))
     use(rust, loops)
+
+
+@situation(needs=["wait"])
+def child_with_files(rust, loops):
+    """The child closes what it has inherited, as a daemon does, and its own files have the numbers then."""
+    loop = loops.new_event_loop()
+
+    async def start():
+        await rust.after(0.001)
+
+    def use_with_files():
+        os.closerange(3, 256)
+        files = [tempfile.TemporaryFile() for _ in range(30)]
+        use_again(rust, loops)
+        for file in files:
+            file.write(b"kept")
+            file.seek(0)
+            assert file.read() == b"kept"
+        # The parent's loop cannot be closed any more.
+        os._exit(0)
+
+    loop.run_until_complete(start())
+    join(fork(use_with_files))
+    loop.run_until_complete(start())
+    loop.close()
 
 
 @situation

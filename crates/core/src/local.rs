@@ -26,7 +26,7 @@ use crate::{
     event_loop::{Delivery, Envelope, EventLoop, Letter},
     panic,
     runtime::refuse_left_behind,
-    task::{Cancel, End, Path, Polled, Start, drop_future, here},
+    task::{Cancel, End, Path, Polled, Start, here},
 };
 
 /// The cell shared by a local future, its wakers and its Python waiter.
@@ -126,7 +126,7 @@ where
                 Err(panic) => End::from(panic),
             }
         };
-        Some(drop_future(|| task.runtime.enter(|| **place = None), end))
+        Some(end.after(here(&task.runtime, locals, || **place = None)))
     }
 }
 
@@ -211,7 +211,7 @@ where
             }
             return Ok(());
         };
-        // The first poll was made in the context of whoever awaits; so are the others.
+        // The first poll was made in the context of whoever awaits; each of the others has a copy of it.
         let context = locals.copy_context(delivery.py)?;
         let step = || envelope.step(delivery.py, &mut Some(locals.clone()));
         let settlement = match context::within(&context, step)? {

@@ -60,6 +60,9 @@ impl TaskLocals {
     /// The locals of the Rust task that calls, if it has any, else those of the running event loop: the loop and a copy
     /// of the current context.
     ///
+    /// The task's they are also in Python code that its future calls, even if that runs another event loop:
+    /// there, [`new`](Self::new) has those of the latter.
+    ///
     /// # Errors
     ///
     /// `RuntimeError` when there are neither.
@@ -75,9 +78,9 @@ impl TaskLocals {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` when the loop is closed, and what the loop raises when it is asked to watch a descriptor. If it
-    /// runs in another thread that is asked there: what is raised goes to its exception handler, and whoever waits for
-    /// the loop is told that it is closed.
+    /// `RuntimeError` when the loop is closed, and what the loop raises when it is asked to watch a descriptor. Unless it
+    /// runs in this thread, that is asked by `call_soon_threadsafe`: what is raised then goes to its exception handler,
+    /// and whoever waits for the loop is told that it is closed.
     pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let context = context::copy_current(event_loop.py())?;
         Ok(Self::with(EventLoop::of(event_loop)?, context))
@@ -209,10 +212,10 @@ fn of_attached_loop() -> Option<TaskLocals> {
     if lifecycle::is_attached() { Python::attach(|py| TaskLocals::running(py).ok().flatten()) } else { None }
 }
 
-/// Gives a future task locals, wherever it is polled.
+/// Gives a future task locals, wherever it is polled and dropped.
 ///
 /// [`into_future`](crate::into_future) in it finds the event loop, on whichever thread the runtime polls it.
-/// Scopes nest; the locals that were there before are back in place whenever the inner future is not polled.
+/// Scopes nest; the locals that were there before are back in place whenever the inner future is neither polled nor dropped.
 ///
 /// ```
 /// # use pyo3::prelude::*;
@@ -225,7 +228,7 @@ fn of_attached_loop() -> Option<TaskLocals> {
 /// ```
 #[doc(alias = "scope_local")]
 pub fn scope<F: Future>(locals: TaskLocals, future: F) -> Scope<F> {
-    Scope { locals, future }
+    Scope { locals, future: Some(future) }
 }
 
 pin_project_lite::pin_project! {
@@ -234,8 +237,17 @@ pin_project_lite::pin_project! {
     #[must_use = "a future does nothing until it is polled"]
     pub struct Scope<F> {
         locals: TaskLocals,
+        // `None` when it has been dropped.
         #[pin]
-        future: F,
+        future: Option<F>,
+    }
+
+    impl<F> PinnedDrop for Scope<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            let _lent = Lent::new(this.locals);
+            this.future.set(None);
+        }
     }
 }
 
@@ -245,7 +257,7 @@ impl<F: Future> Future for Scope<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let _lent = Lent::new(this.locals);
-        this.future.poll(cx)
+        this.future.as_pin_mut().expect("it is dropped with the scope").poll(cx)
     }
 }
 

@@ -275,8 +275,8 @@ where
             }
         });
         if let Err(panic) = polled {
-            let end: End<T> = drop_future(|| task.runtime.enter(|| *stage = Stage::Delivered), End::from(panic));
-            settlement = Some(end.settle(py, self.path()));
+            let dropped = here(&task.runtime, locals, || *stage = Stage::Delivered);
+            settlement = Some(End::<T>::from(panic).after(dropped).settle(py, self.path()));
         }
         match settlement {
             Some(settlement) => Polled::Ended(settlement),
@@ -374,9 +374,12 @@ where
         let Some(task) = self.task.take() else { return };
         // SAFETY: the driver owns the stage until it posts the task, and it gives up the task here.
         let stage = unsafe { &mut *task.letter.stage.get() };
-        let end = drop_future(|| *stage = Stage::Delivered, end);
-        *stage = Stage::Ended(end);
         let locals = task.letter.locals.get().expect("they were set before the driver was made");
+        let dropped = {
+            let _lent = Lent::new(locals);
+            panic::catch(|| *stage = Stage::Delivered)
+        };
+        *stage = Stage::Ended(end.after(dropped));
         // After the post the task may be gone, and the locals with it.
         let event_loop: Arc<EventLoop> = Arc::clone(locals.handle());
         event_loop.post(task);
@@ -461,6 +464,13 @@ impl<T> From<Panic> for End<T> {
     }
 }
 
+impl<T> End<T> {
+    /// The same, once the future has been dropped, which is the user's code: a panic in it is how the task ends.
+    pub(crate) fn after(self, dropped: Result<(), Panic>) -> Self {
+        dropped.map_or_else(Self::from, |()| self)
+    }
+}
+
 impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
     /// What Python gets.
     pub(crate) fn settle(self, py: Python<'_>, path: Path) -> Settlement {
@@ -489,14 +499,6 @@ impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
 pub(crate) fn here(runtime: &impl Runtime, locals: &mut Option<TaskLocals>, poll: impl FnOnce()) -> Result<(), Panic> {
     let _on_demand = OnDemand::new(locals);
     panic::catch(|| runtime.enter(poll))
-}
-
-/// Drops a future, which is the user's code: a panic in it is how the task ends.
-pub(crate) fn drop_future<T>(drop: impl FnOnce(), end: End<T>) -> End<T> {
-    match panic::catch(drop) {
-        Ok(()) => end,
-        Err(panic) => End::from(panic),
-    }
 }
 
 /// Converts a value, which may panic: the conversion is the user's code.

@@ -69,7 +69,7 @@ pub(super) fn adopt(event_loop: &Bound<'_, PyAny>) -> PyResult<Arc<EventLoop>> {
     if event_loop.call_method0(intern!(py, "is_closed"))?.is_truthy()? {
         return Err(error::event_loop_closed());
     }
-    let elsewhere = runs_in_another_thread(event_loop)?;
+    let elsewhere = !running::running_loop(py)?.is_some_and(|running| running.is(event_loop));
     #[cfg(unix)]
     if !elsewhere || watches_descriptors(event_loop)? {
         let waker = Waker::watched()?;
@@ -86,19 +86,14 @@ fn adopt_with(waker: Waker, event_loop: &Bound<'_, PyAny>, elsewhere: bool) -> P
     let handle = EventLoop::new(event_loop, waker)?;
     let guard = Bound::new(py, Guard(Arc::clone(&handle)))?;
     if elsewhere {
-        // No loop may be touched by another thread than its own. What is posted meanwhile waits.
+        // No loop may be touched by another thread than its own, which may start it at any time. What is posted
+        // meanwhile waits.
         event_loop.call_method1("call_soon_threadsafe", (guard.getattr("move_in")?,))?;
     } else {
         move_in(event_loop, &guard)?;
     }
     remember(event_loop, &guard)?;
     Ok(handle)
-}
-
-fn runs_in_another_thread(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let py = event_loop.py();
-    let runs_here = running::running_loop(py)?.is_some_and(|running| running.is(event_loop));
-    Ok(!runs_here && event_loop.call_method0(intern!(py, "is_running"))?.is_truthy()?)
 }
 
 /// Whether the loop has an `add_reader` of its own, and not that of asyncio's abstract loop, which raises.
@@ -112,7 +107,7 @@ fn watches_descriptors(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(!own.is(&abstract_loop.getattr(name)?))
 }
 
-/// Has the loop own the guard, and call a drain whenever it is woken. Called on the loop's thread, if it runs.
+/// Has the loop own the guard, and call a drain whenever it is woken. Called by the loop.
 pub(super) fn move_in(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>) -> PyResult<()> {
     #[cfg(unix)]
     if let Waker::Descriptor { wakes, .. } = &guard.get().0.waker {
@@ -238,18 +233,6 @@ impl Waker {
         }
     }
 
-    /// Closes what a forked child has of it. The handle must not be used after that, nor dropped.
-    pub(super) fn close_copy(&self) {
-        match self {
-            #[cfg(unix)]
-            Self::Descriptor { wakes, never } => {
-                wakes.close_copy();
-                never.close_copy();
-            }
-            Self::Helper(_) => {}
-        }
-    }
-
     /// Has the loop come again, if it is run before the drain has finished, or the drain does not finish.
     pub(super) fn again(&self, handle: &Arc<EventLoop>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
         match self {
@@ -268,11 +251,7 @@ pub(super) fn call_drain(handle: &Arc<EventLoop>, event_loop: &Bound<'_, PyAny>,
 
 #[cfg(unix)]
 mod descriptor {
-    use std::{
-        iter,
-        os::fd::{AsRawFd, OwnedFd},
-        sync::atomic::{AtomicBool, Ordering},
-    };
+    use std::os::fd::{AsRawFd, OwnedFd};
 
     /// A descriptor that is readable from `signal` to `clear`.
     ///
@@ -283,19 +262,13 @@ mod descriptor {
         read: OwnedFd,
         /// `None` where one descriptor serves for both.
         write: Option<OwnedFd>,
-        /// This is a forked child, which has closed its copies.
-        copy_closed: AtomicBool,
     }
 
     impl Descriptor {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         pub(super) fn new() -> std::io::Result<Self> {
             use rustix::event::{EventfdFlags, eventfd};
-            Ok(Self {
-                read: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-                write: None,
-                copy_closed: AtomicBool::new(false),
-            })
+            Ok(Self { read: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?, write: None })
         }
 
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -305,18 +278,7 @@ mod descriptor {
                 rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
                 rustix::io::ioctl_fionbio(end, true)?;
             }
-            Ok(Self { read, write: Some(write), copy_closed: AtomicBool::new(false) })
-        }
-
-        /// In a forked child, of a descriptor that is never dropped there: the parent's selector is left alone.
-        pub(super) fn close_copy(&self) {
-            if self.copy_closed.swap(true, Ordering::Relaxed) {
-                return;
-            }
-            for descriptor in iter::once(&self.read).chain(&self.write) {
-                // SAFETY: nobody uses it any more: the handle is left behind, and its owner is never dropped.
-                unsafe { rustix::io::close(descriptor.as_raw_fd()) };
-            }
+            Ok(Self { read, write: Some(write) })
         }
 
         pub(super) fn number(&self) -> i32 {

@@ -14,7 +14,7 @@ use std::{
     cell::OnceCell,
     fmt, mem,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -39,11 +39,11 @@ use crate::{
     class::{Get, Object, PendingException},
     error,
     future::Call,
-    lifecycle::{self, PerProcess, Process},
+    lifecycle::{self, Process},
     once::{PyOnce, intern},
     panic,
     stream::Alarm,
-    sync::{Lock, SpinLock},
+    sync::SpinLock,
 };
 
 /// The handle of one Python event loop, for any thread.
@@ -117,9 +117,7 @@ impl EventLoop {
             Some(guard) if guard.get().0.is_open() => Ok(Arc::clone(&guard.get().0)),
             _ => {
                 lifecycle::install(object.py())?;
-                let handle = asyncio::adopt(object)?;
-                remember(&handle);
-                Ok(handle)
+                asyncio::adopt(object)
             }
         }
     }
@@ -280,25 +278,6 @@ pub(crate) fn is_running(py: Python<'_>) -> PyResult<bool> {
     Ok(running::running_loop(py)?.is_some())
 }
 
-/// The handles of this process, as far as they are still there.
-static HANDLES: PerProcess<Lock<Vec<Weak<EventLoop>>>> = PerProcess::new(|parents| {
-    // The parent's threads added to it attached to Python, as was the thread that forked.
-    if let Some(parents) = parents.and_then(Lock::try_lock) {
-        for handle in parents.iter().filter_map(Weak::upgrade) {
-            handle.waker.close_copy();
-            // It is never dropped here.
-            mem::forget(handle);
-        }
-    }
-    Lock::new(Vec::new())
-});
-
-fn remember(handle: &Arc<EventLoop>) {
-    let mut handles = HANDLES.get().lock();
-    handles.retain(|handle| handle.strong_count() > 0);
-    handles.push(Arc::downgrade(handle));
-}
-
 /// Tells the loop's exception handler about an error that nobody else will see.
 pub(crate) fn report(event_loop: &Bound<'_, PyAny>, message: &str, error: PyErr) -> PyResult<()> {
     let py = event_loop.py();
@@ -358,7 +337,7 @@ impl Guard {
         self.0.waker.file()
     }
 
-    /// What a loop calls that runs in another thread than that which has made the guard.
+    /// What a loop calls that does not run in the thread which has made the guard.
     fn move_in(slf: &Bound<'_, Self>) -> PyResult<()> {
         let (py, handle) = (slf.py(), &slf.get().0);
         let _pass = lifecycle::shelter(py);

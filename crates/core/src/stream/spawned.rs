@@ -263,11 +263,11 @@ where
     /// Drops the stream, if it is still there, and then tells the consumer.
     fn end(&mut self, end: End) {
         let Some(stream) = self.stream.take() else { return };
-        let end = match panic::catch(|| drop(stream)) {
-            Ok(()) => end,
-            Err(panic) => End::Panicked(panic),
+        let dropped = {
+            let _lent = Lent::new(&self.locals);
+            panic::catch(|| drop(stream))
         };
-        self.buffer.end(end);
+        self.buffer.end(dropped.map_or_else(End::Panicked, |()| end));
     }
 }
 
