@@ -78,9 +78,9 @@ impl TaskLocals {
     ///
     /// # Errors
     ///
-    /// `RuntimeError` when the loop is closed, and what the loop raises when it is asked to watch a descriptor. Unless it
-    /// runs in this thread, that is asked by `call_soon_threadsafe`: what is raised then goes to its exception handler,
-    /// and whoever waits for the loop is told that it is closed.
+    /// `RuntimeError` when the loop is closed, and what the loop raises when it is asked to watch a descriptor.
+    /// Unless it runs in this thread, that is asked by `call_soon_threadsafe`: what is raised then goes to its exception
+    /// handler, and whoever waits for the loop is told that it is closed.
     pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let context = context::copy_current(event_loop.py())?;
         Ok(Self::with(EventLoop::of(event_loop)?, context))
@@ -215,7 +215,8 @@ fn of_attached_loop() -> Option<TaskLocals> {
 /// Gives a future task locals, wherever it is polled and dropped.
 ///
 /// [`into_future`](crate::into_future) in it finds the event loop, on whichever thread the runtime polls it.
-/// Scopes nest; the locals that were there before are back in place whenever the inner future is neither polled nor dropped.
+/// Scopes nest; the locals that were there before are back in place whenever the inner future is neither polled nor
+/// dropped.
 ///
 /// ```
 /// # use pyo3::prelude::*;
