@@ -79,8 +79,8 @@ impl TaskLocals {
     /// # Errors
     ///
     /// `RuntimeError` when the loop is closed, and what the loop raises when it is asked to watch a descriptor.
-    /// Unless it runs in this thread, that is asked by `call_soon_threadsafe`: what is raised then goes to its exception
-    /// handler, and whoever waits for the loop is told that it is closed.
+    /// Unless it runs in this thread, that is asked by `call_soon_threadsafe`: what is raised then goes to its
+    /// exception handler, and whoever waits for the loop is told that it is closed.
     pub fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
         let context = context::copy_current(event_loop.py())?;
         Ok(Self::with(EventLoop::of(event_loop)?, context))
