@@ -50,7 +50,7 @@ impl Looks {
 impl Drop for Looks {
     fn drop(&mut self) {
         let seen = self.1.take().expect("it is dropped once");
-        drop(seen.send(are_current(&self.0)));
+        let _ = seen.send(are_current(&self.0));
     }
 }
 

@@ -40,6 +40,9 @@ const WITH_FEATURES: [&str; 8] = [
 /// The oldest Rust that the crates are for, as their manifests say.
 const OLDEST_RUST: &str = env!("CARGO_PKG_RUST_VERSION");
 
+/// The systems that the crates are written for and not tested on.
+const OTHER_SYSTEMS: [&str; 2] = ["x86_64-apple-darwin", "x86_64-pc-windows-gnu"];
+
 /// Runs the checks, and says whether all passed.
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python) -> Result<bool> {
     let shell = workspace.shell(python)?;
@@ -66,6 +69,15 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python) -> Re
         )?;
         passes("lints, benchmark", cmd!(shell, "cargo clippy --manifest-path {bench} -- -D warnings"))?;
         passes("docs", cmd!(shell, "cargo doc --workspace --no-deps").env("RUSTDOCFLAGS", "-D warnings"))?;
+        let targets = runner.run(cmd!(shell, "rustup target list --installed"), Output::Capture)?.output;
+        let (installed, missing): (Vec<&str>, Vec<&str>) =
+            OTHER_SYSTEMS.into_iter().partition(|target| targets.lines().any(|line| line == *target));
+        for target in installed {
+            let lints = cmd!(shell, "cargo clippy {crates...} --all-features --target {target} -- -D warnings");
+            // A Python of that system is not needed for it.
+            let lints = lints.env("PYO3_CROSS", "1").env("PYO3_CROSS_PYTHON_VERSION", &python.tag);
+            passes(&format!("lints, {target}"), lints)?;
+        }
         match toolchain(&runner.run(cmd!(shell, "rustup toolchain list"), Output::Capture)?.output, OLDEST_RUST) {
             Some(name) => passes(
                 &format!("rust {OLDEST_RUST}"),
@@ -75,6 +87,11 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python) -> Re
                 "rust {OLDEST_RUST}, the oldest that is supported: rustup does not have it; \
                  `rustup toolchain install {OLDEST_RUST} --profile minimal` installs it"
             )),
+        }
+        for target in missing {
+            report.skip(format!(
+                "lints, {target}: rustup does not have this target; `rustup target add {target}` installs it"
+            ));
         }
         report.step("core has no runtime", || {
             let tree = cmd!(shell, "cargo tree --package pyo3-await --edges normal,build --prefix none");

@@ -5,16 +5,13 @@
 
 use std::sync::{Arc, mpsc::Sender};
 
+#[cfg(unix)]
+use pyo3::exceptions::{PyNotImplementedError, PyTypeError, PyValueError};
 #[cfg(Py_LIMITED_API)]
 use pyo3::types::PyDict;
 #[cfg(not(Py_LIMITED_API))]
 use pyo3::types::PyTuple;
-use pyo3::{
-    exceptions::{PyNotImplementedError, PyRuntimeError, PyTypeError, PyValueError},
-    ffi,
-    prelude::*,
-    types::PyWeakrefReference,
-};
+use pyo3::{exceptions::PyRuntimeError, ffi, prelude::*, types::PyWeakrefReference};
 
 use super::{Drain, EventLoop, Guard, Resume, attribute, helper, running};
 

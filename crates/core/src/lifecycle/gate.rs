@@ -53,7 +53,8 @@ impl<const COUNTERS: usize> Gate<COUNTERS> {
         self.0.iter().map(|counter| counter.0.load(Ordering::Acquire) & !CLOSED).sum()
     }
 
-    /// Nobody is in, and the gate is open: for a process that has just begun.
+    /// Nobody is in, and the gate is open: for a forked child, which has just begun.
+    #[cfg(unix)]
     pub(crate) fn reopen(&self) {
         for counter in &self.0 {
             counter.0.store(0, Ordering::Release);

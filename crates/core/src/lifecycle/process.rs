@@ -6,7 +6,7 @@
 
 use std::{
     fmt, ptr,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU32, Ordering},
 };
 
 /// How many forks there were on the way from the first process to this one.
@@ -60,6 +60,8 @@ fn register(forked: unsafe extern "C" fn()) {
 /// Has the C library call us in each forked child.
 #[cfg(unix)]
 fn watch() {
+    use std::sync::atomic::AtomicBool;
+
     extern "C" fn forked() {
         // Nothing but atomic operations: other threads' locks may be held for ever.
         FORKS.fetch_add(1, Ordering::Relaxed);
