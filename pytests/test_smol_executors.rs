@@ -4,6 +4,7 @@ use std::{
     future::{self, Future},
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use futures::{channel::oneshot, future::join};
@@ -95,15 +96,23 @@ async fn the_default_can_be_set_until_it_is_used() -> PyResult<()> {
 }
 
 #[pyo3_await_tokio::test(timeout = "60s")]
-fn a_forked_child_hands_over_an_executor_of_its_own() -> PyResult<()> {
-    Python::attach(|py| Smol::global().block_on(py, async { Ok(()) }))?;
+fn a_forked_child_is_told_that_the_thread_for_timers_is_not_there() -> PyResult<()> {
+    async fn nap() -> PyResult<()> {
+        smol::Timer::after(Duration::from_millis(1)).await;
+        Ok(())
+    }
+
+    Python::attach(|py| Smol::global().block_on(py, nap()))?;
     in_child(|| {
-        let error = Python::attach(|py| Smol::global().block_on(py, async { Ok(()) })).expect_err("it is left behind");
-        assert!(error.to_string().contains("os.fork()"), "{error}");
         let (executor, _stop) = start("of the child");
-        Smol::new(&executor).set_default()?;
-        let ran_on = Python::attach(|py| pyo3_await_smol::run(py, thread_name()))?;
-        assert_eq!(ran_on.as_deref(), Some("of the child"));
+        Python::attach(|py| {
+            for smol in [Smol::global(), Smol::new(&executor)] {
+                for result in [smol.block_on(py, nap()), smol.run(py, nap())] {
+                    let error = result.expect_err("it is left behind");
+                    assert!(error.to_string().contains("os.fork()"), "{error}");
+                }
+            }
+        });
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ use std::{
     future, mem, panic,
     process::ExitCode,
     sync::{
+        Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -15,7 +16,7 @@ use std::{
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use pyo3_await_pytests::program::{self, Program, in_child};
 use pyo3_await_tokio::{
-    RuntimeExt as _, TaskLocals, Tokio, into_coroutine, into_future, run, run_forever, scope, spawn,
+    RuntimeExt as _, TaskLocals, Tokio, block_on, into_coroutine, into_future, run, run_forever, scope, spawn,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -69,6 +70,7 @@ programs! {
     a_forked_child_builds_a_default_of_its_own,
     a_forked_child_wants_another_runtime_of_the_application,
     a_child_that_a_poll_forks_is_in_no_runtime,
+    the_first_use_does_not_wait_for_a_panic_hook_that_waits_for_python,
 }
 
 fn thread_name() -> Option<String> {
@@ -365,6 +367,29 @@ fn main_shapes_a_current_thread_default() -> Result<(), ExitCode> {
     }
 
     succeed(program())
+}
+
+fn the_first_use_does_not_wait_for_a_panic_hook_that_waits_for_python() -> PyResult<()> {
+    Python::initialize();
+    // An import runs Python code, which lets others have the interpreter.
+    Python::attach(|py| py.import("asyncio").map(drop))?;
+    let (in_hook, is_in_hook) = mpsc::channel();
+    let (attach, may_attach) = mpsc::channel::<()>();
+    let may_attach = Mutex::new(may_attach);
+    panic::set_hook(Box::new(move |_| {
+        in_hook.send(()).expect("the main thread waits");
+        may_attach.lock().expect("it is not poisoned").recv().expect("the main thread sends");
+        Python::attach(|_| ());
+    }));
+    let panicking = thread::spawn(|| panic!("a hook that attaches is called"));
+    is_in_hook.recv().expect("the hook sends");
+    let seven = Python::attach(|py| {
+        attach.send(()).expect("the hook waits");
+        block_on(py, async { Ok(7) })
+    });
+    assert_eq!(seven?, 7);
+    panicking.join().expect_err("it panics");
+    Ok(())
 }
 
 fn succeed(code: ExitCode) -> Result<(), ExitCode> {

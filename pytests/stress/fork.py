@@ -1,6 +1,7 @@
 """Processes that fork after they have used the bridge."""
 
 import asyncio
+import atexit
 import concurrent.futures
 import ctypes
 import gc
@@ -111,6 +112,32 @@ def idle_child(rust, loops):
     """The child ends as a program does, without using the bridge."""
     use(rust, loops)
     join(fork(lambda: None))
+    use(rust, loops)
+
+
+@situation
+def child_of_an_exit_function(rust, loops):
+    """An exit function forks when the bridge has been told of the end. The child uses it, and has an end of its own."""
+
+    def farewell():
+        child = os.fork()
+        if child == 0:
+            again(rust, leave_attaching)
+        else:
+            join(child)
+
+    def leave_attaching():
+        loop = loops.new_event_loop()
+        keep(loop)
+
+        async def start():
+            keep(*(rust.attaching() for _ in range(4)))
+            await asyncio.sleep(0.01)
+
+        loop.run_until_complete(start())
+
+    # Exit functions that are registered first are called last.
+    atexit.register(farewell)
     use(rust, loops)
 
 

@@ -69,16 +69,12 @@ impl Runtime for Smol {
     // whole process, and look for nothing in the thread that polls them.
 
     fn is_left_behind(&self) -> bool {
-        // The reactor is one for all.
-        let started_here = *STARTED_HERE.get();
-        match &self.0 {
-            Which::Global => !started_here,
-            Which::Own(_, process) => !process.is_current(),
-        }
+        // The reactor is one for all: without its thread, timers and sockets in any executor would wait for ever.
+        !*STARTED_HERE.get() || matches!(&self.0, Which::Own(_, process) if !process.is_current())
     }
 }
 
-/// The executor that the free functions use. A forked child may hand over another.
+/// The executor that the free functions use. A forked child whose parent has not used it may hand over another.
 static DEFAULT: PerProcess<OnceLock<Smol>> = PerProcess::new(|_| OnceLock::new());
 
 impl Smol {
@@ -86,6 +82,9 @@ impl Smol {
     ///
     /// The application keeps it, and runs it on threads of its own.
     /// When it drops it, whoever awaits one of its futures gets an error that says so.
+    ///
+    /// In a process that was forked after its parent had used smol by the bridge, none can be used, as with the
+    /// [global](Self::global) one: they share a thread that waits for timers and sockets, and the child has none.
     #[must_use]
     pub fn new(executor: &Arc<Executor<'static>>) -> Self {
         Self(Which::Own(Arc::downgrade(executor), Process::current()))

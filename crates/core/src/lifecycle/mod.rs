@@ -297,12 +297,13 @@ impl<F> Drop for Admitted<F> {
     }
 }
 
+/// Whether the interpreter tells us of its end and of forks.
+static INSTALLED: AtomicBool = AtomicBool::new(false);
+
 /// Has the interpreter tell us of its end and of forks, from the first use of the bridge on.
 ///
 /// Python calls what is registered last first: what an application registers later still finds the bridge working.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    static INSTALLED: AtomicBool = AtomicBool::new(false);
-
     if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
@@ -324,7 +325,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     asyncio_future::make_types(py);
     future::make_types(py);
     error::make_types(py);
-    panic::listen();
+    // It waits for a thread that panics, whose hook may wait for Python.
+    py.detach(panic::listen);
     if may_be_calling_exit_functions(py)? {
         if is_main_thread(py)? {
             close_when_forgotten(py)?;
@@ -393,30 +395,44 @@ fn stay_outside(py: Python<'_>) -> ! {
     park_attached(py)
 }
 
-/// How many threads are in [`install`], and where a fork waits for them.
-static INSTALLING: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+/// What a forked child has to do first. Nothing but atomic operations: other threads' locks may be held for ever.
+#[cfg(unix)]
+fn begin_anew() {
+    if GATE.is_closed() {
+        // The fork was made by an exit function, after ours: nobody would tell the child of its own end.
+        INSTALLED.store(false, Ordering::Release);
+    }
+    GATE.reopen();
+}
 
-struct Installing;
+/// How many threads are in [`install`], and where a fork waits for them.
+static INSTALLING: PerProcess<(Mutex<usize>, Condvar)> = PerProcess::new(|_| (Mutex::new(0), Condvar::new()));
+
+/// A thread that is there, with what it is counted by.
+struct Installing(&'static (Mutex<usize>, Condvar));
 
 impl Installing {
     fn begin() -> Self {
-        *INSTALLING.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        Self
+        let counted = INSTALLING.get();
+        *counted.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self(counted)
     }
 }
 
 impl Drop for Installing {
     fn drop(&mut self) {
-        *INSTALLING.0.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        INSTALLING.1.notify_all();
+        let (count, changed) = self.0;
+        *count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        changed.notify_all();
     }
 }
 
 /// What Python calls before it forks.
 fn before_fork(py: Python<'_>) {
+    let (count, changed) = INSTALLING.get();
     py.detach(|| {
-        let installing = INSTALLING.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(INSTALLING.1.wait_timeout_while(installing, FORK_BOUND, |installing| *installing > 0));
+        let installing = count.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(changed.wait_timeout_while(installing, FORK_BOUND, |installing| *installing > 0));
     });
 }
 

@@ -63,9 +63,8 @@ fn watch() {
     use std::sync::atomic::AtomicBool;
 
     extern "C" fn forked() {
-        // Nothing but atomic operations: other threads' locks may be held for ever.
         FORKS.fetch_add(1, Ordering::Relaxed);
-        super::GATE.reopen();
+        super::begin_anew();
     }
 
     static WATCHED: AtomicBool = AtomicBool::new(false);

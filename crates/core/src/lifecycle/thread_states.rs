@@ -65,11 +65,13 @@ fn find(_: Python<'_>) -> Option<*mut *mut c_void> {
 
 /// Called in the child, before the interpreter knows that it is one.
 extern "C" fn unlock() {
-    // SAFETY: the variable has a lock as long as the interpreter lives, and there is only one thread. Where it is a
-    // semaphore, as on Linux, neither function waits for anything; whoever had it is not there any more.
+    // SAFETY: there is only one thread, and the variable has a lock until the interpreter has been finalized. Where it
+    // is a semaphore, as on Linux, neither function waits for anything; whoever had it is not there any more.
     unsafe {
         let lock = LOCK.load(Ordering::Relaxed).read();
-        PyThread_acquire_lock(lock, 0);
-        PyThread_release_lock(lock);
+        if !lock.is_null() {
+            PyThread_acquire_lock(lock, 0);
+            PyThread_release_lock(lock);
+        }
     }
 }
