@@ -457,6 +457,26 @@ def attaching(rust, loops):
     loop.close()
 
 
+@situation
+def locking(rust, loops):
+    """Forks while workers hold a lock in most of their polls, which the child wants as well."""
+    loop = loops.new_event_loop()
+
+    async def start():
+        keep(*(rust.locking(sys.maxsize) for _ in range(2)))
+        await asyncio.sleep(0.005)
+
+    async def lock():
+        await rust.locking(1)
+
+    use_before(rust, loops)
+    loop.run_until_complete(start())
+    for _ in range(5):
+        join(fork(lambda: again(rust, lambda: loops.run(lock()))))
+    use(rust, loops)
+    loop.close()
+
+
 def thread_states(rust, loops):
     """Forks while some thread, to attach, has the lock of the interpreter's list of thread states."""
     use(rust, loops)

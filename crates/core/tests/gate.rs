@@ -1,4 +1,4 @@
-//! The gate under loom: whoever is in when it closes is seen until it comes out.
+//! The gate under loom: whoever is in when it closes or pauses is seen until it comes out.
 
 #![allow(dead_code, unreachable_pub, reason = "the module is the crate's own, with other primitives")]
 
@@ -40,7 +40,9 @@ fn visit(shared: &Shared, index: usize, counter: usize) {
     }
 }
 
-fn close_beside_two(counters: [usize; 2]) {
+type Shut = fn(&Gate<2>);
+
+fn shut_beside_two(counters: [usize; 2], shut: Shut) {
     loom::model(move || {
         let shared = Arc::new(Shared {
             gate: Gate([Counter(AtomicUsize::new(0)), Counter(AtomicUsize::new(0))]),
@@ -51,7 +53,7 @@ fn close_beside_two(counters: [usize; 2]) {
             let shared = Arc::clone(&shared);
             thread::spawn(move || visit(&shared, index, counters[index]))
         });
-        shared.gate.close();
+        shut(&shared.gate);
         let quiet = shared.gate.inside() == 0;
         // SAFETY: nobody is in, and nobody gets in any more.
         let done = || shared.work.iter().map(|work| work.with(|work| unsafe { *work })).sum::<u32>();
@@ -61,19 +63,44 @@ fn close_beside_two(counters: [usize; 2]) {
         assert!(!shared.gate.enter(0) && !shared.gate.enter(1));
         assert_eq!(done() as usize + shared.refused.load(Ordering::Relaxed), 2);
         if let Some(seen) = seen {
-            assert_eq!(seen, done(), "somebody got in after the gate was seen closed and empty");
+            assert_eq!(seen, done(), "somebody got in after the gate was seen shut and empty");
         }
     });
 }
 
 #[test]
 fn nobody_is_in_once_it_is_closed_and_empty() {
-    close_beside_two([0, 1]);
+    shut_beside_two([0, 1], Gate::close);
+}
+
+#[test]
+fn nobody_is_in_once_it_is_paused_and_empty() {
+    shut_beside_two([0, 1], Gate::pause);
 }
 
 #[test]
 fn threads_may_share_a_counter() {
-    close_beside_two([0, 0]);
+    shut_beside_two([0, 0], Gate::close);
+    shut_beside_two([0, 0], Gate::pause);
+}
+
+#[test]
+fn it_closes_while_it_is_paused() {
+    loom::model(|| {
+        let gate = Arc::new(Gate([Counter(AtomicUsize::new(0))]));
+        gate.pause();
+        assert!(gate.is_paused() && !gate.enter(0) && gate.enter_paused(0));
+        let closing = thread::spawn({
+            let gate = Arc::clone(&gate);
+            move || gate.close()
+        });
+        gate.resume();
+        closing.join().unwrap();
+        assert!(!gate.is_paused() && gate.is_closed());
+        assert!(!gate.enter(0) && !gate.enter_paused(0));
+        assert_eq!(gate.inside(), 1);
+        assert!(gate.leave(0));
+    });
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The control of `cargo xtask stress` has the same functions, from this file: `crate::host` is what differs.
 
 use std::{
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +17,7 @@ pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(busy, module)?)?;
     module.add_function(wrap_pyfunction!(attaching, module)?)?;
     module.add_function(wrap_pyfunction!(attaching_busily, module)?)?;
+    module.add_function(wrap_pyfunction!(locking, module)?)?;
     module.add_function(wrap_pyfunction!(awaiting, module)?)
 }
 
@@ -61,6 +63,23 @@ fn attaching_busily(py: Python<'_>, seconds: f64) -> PyResult<Bound<'_, PyAny>> 
         let started = Instant::now();
         while started.elapsed() < time {
             Python::attach(call)?;
+        }
+        Ok(())
+    })
+}
+
+/// Has a lock, of which there is one in the process, for the most part of each of so many polls.
+#[pyfunction]
+fn locking(py: Python<'_>, polls: usize) -> PyResult<Bound<'_, PyAny>> {
+    static LOCK: Mutex<()> = Mutex::new(());
+
+    host::start(py, async move {
+        for _ in 0..polls {
+            {
+                let _locked = LOCK.lock().expect("it is not poisoned");
+                thread::sleep(Duration::from_micros(500));
+            }
+            futures_lite::future::yield_now().await;
         }
         Ok(())
     })

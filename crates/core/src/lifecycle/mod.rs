@@ -6,6 +6,9 @@
 //! our frames above Python's.
 //! So a hook of `atexit` closes a [`Gate`](gate::Gate) that every poll and every drain goes through, and waits until
 //! all are out; from then on nothing is polled, and a thread that comes to the gate stays there.
+//!
+//! Before a fork the gate pauses until all are out, or nearly: a lock that is held in a poll, PyO3's or the user's own,
+//! would be locked for ever in the child.
 
 mod gate;
 mod primitives;
@@ -24,7 +27,7 @@ use std::{
     },
     task::{Context, Poll},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use pyo3::{
@@ -44,12 +47,18 @@ const EXIT_BOUND: Duration = Duration::from_secs(5);
 const COUNTERS: usize = 16;
 
 /// How long a fork waits for another thread that uses the bridge for the first time.
+const INSTALL_BOUND: Duration = Duration::from_secs(1);
+
+/// How long a fork waits for polls that are under way: some block, and then it has to do.
+const POLL_BOUND: Duration = Duration::from_millis(50);
+
+/// How long a poll waits for a fork, which may have other things to wait for.
 const FORK_BOUND: Duration = Duration::from_secs(1);
 
 static GATE: Gate<COUNTERS> = Gate([const { Counter(AtomicUsize::new(0)) }; COUNTERS]);
 
-/// Where the end of the interpreter waits for those who are in.
-static OUT: (Mutex<()>, Condvar) = (Mutex::new(()), Condvar::new());
+/// Where the end of the interpreter, or a fork, waits for those who are in, and they for the fork.
+static AT_GATE: PerProcess<(Mutex<()>, Condvar)> = PerProcess::new(|_| (Mutex::new(()), Condvar::new()));
 
 thread_local! {
     static THREAD: Thread = const {
@@ -90,13 +99,25 @@ pub(crate) fn enter() -> Option<Pass> {
             return Some(thread.pass(None));
         }
         let counter = thread.counter();
-        if GATE.enter(counter) {
-            return Some(thread.pass(Some((counter, Process::current()))));
-        }
-        // For a moment we were counted.
-        tell_who_waits();
-        None
+        (GATE.enter(counter) || enter_late(counter)).then(|| thread.pass(Some((counter, Process::current()))))
     })
+}
+
+/// Goes in when a fork is over; false when the interpreter is ending.
+#[cold]
+fn enter_late(counter: usize) -> bool {
+    // For a moment we were counted.
+    tell_who_waits();
+    // The fork waits for the interpreter if this thread has it.
+    let is_detached = cfg!(not(Py_LIMITED_API)) && !is_attached();
+    if is_detached && !GATE.is_closed() {
+        wait_at_gate(FORK_BOUND, || !GATE.is_paused());
+    }
+    let is_in = GATE.enter_paused(counter);
+    if !is_in {
+        tell_who_waits();
+    }
+    is_in
 }
 
 /// Asks for a pass on a thread that is attached. When the interpreter is ending, a thread that it would end waits for
@@ -256,8 +277,16 @@ impl Drop for Pass {
 }
 
 fn tell_who_waits() {
-    let _waiting = OUT.0.lock().unwrap_or_else(PoisonError::into_inner);
-    OUT.1.notify_all();
+    let (waiting, changed) = AT_GATE.get();
+    let _waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    changed.notify_all();
+}
+
+/// Waits until it is so, or the time is over.
+fn wait_at_gate(bound: Duration, is_so: impl Fn() -> bool) {
+    let (waiting, changed) = AT_GATE.get();
+    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(changed.wait_timeout_while(waiting, bound, |()| !is_so()));
 }
 
 /// A future of the user's that is polled, and dropped, only as long as Python may be touched, and that does not panic.
@@ -309,11 +338,13 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     }
     let installing = Installing::begin();
     let exit = PyCFunction::new_closure(py, None, None, |arguments, _| at_exit(arguments.py()))?;
-    let fork = PyCFunction::new_closure(py, None, None, |arguments, _| before_fork(arguments.py()))?;
+    let before = PyCFunction::new_closure(py, None, None, |arguments, _| before_fork(arguments.py()))?;
+    let after = PyCFunction::new_closure(py, None, None, |_, _| after_fork_in_parent())?;
     let os = py.import(intern!(py, "os"))?;
     if let Some(register) = os.getattr_opt(intern!(py, "register_at_fork"))? {
         let keywords = PyDict::new(py);
-        keywords.set_item(intern!(py, "before"), fork)?;
+        keywords.set_item(intern!(py, "before"), before)?;
+        keywords.set_item(intern!(py, "after_in_parent"), after)?;
         register.call((), Some(&keywords))?;
     }
     py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (exit,))?;
@@ -432,8 +463,21 @@ fn before_fork(py: Python<'_>) {
     let (count, changed) = INSTALLING.get();
     py.detach(|| {
         let installing = count.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(changed.wait_timeout_while(installing, FORK_BOUND, |installing| *installing > 0));
+        drop(changed.wait_timeout_while(installing, INSTALL_BOUND, |installing| *installing > 0));
     });
+    GATE.pause();
+    // A poll that forks is in itself.
+    let own = THREAD.with(|thread| usize::from(thread.depth.get() > 0));
+    if GATE.inside() > own {
+        // Those who are in may have to attach before they come out.
+        py.detach(|| wait_at_gate(POLL_BOUND, || GATE.inside() <= own));
+    }
+}
+
+/// What it calls after that, in the process that has forked.
+fn after_fork_in_parent() {
+    GATE.resume();
+    tell_who_waits();
 }
 
 /// What Python calls before it ends.
@@ -442,15 +486,5 @@ fn at_exit(py: Python<'_>) {
     THREAD.with(|thread| thread.is_main.set(Some((true, Process::current()))));
     GATE.close();
     // Those who are in may have to attach before they come out.
-    py.detach(|| wait_for_all_out(EXIT_BOUND));
-}
-
-/// Waits until nobody is in, or the time is over.
-fn wait_for_all_out(bound: Duration) {
-    let deadline = Instant::now() + bound;
-    let mut waiting = OUT.0.lock().unwrap_or_else(PoisonError::into_inner);
-    while GATE.inside() > 0 {
-        let Some(left) = deadline.checked_duration_since(Instant::now()) else { return };
-        waiting = OUT.1.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
-    }
+    py.detach(|| wait_at_gate(EXIT_BOUND, || GATE.inside() == 0));
 }
