@@ -109,8 +109,7 @@ fn enter_late(counter: usize) -> bool {
     // For a moment we were counted.
     tell_who_waits();
     // The fork waits for the interpreter if this thread has it.
-    let is_detached = cfg!(not(Py_LIMITED_API)) && !is_attached();
-    if is_detached && !GATE.is_closed() {
+    if is_known_as_detached() && !GATE.is_closed() {
         wait_at_gate(FORK_BOUND, || !GATE.is_paused());
     }
     let is_in = GATE.enter_paused(counter);
@@ -194,6 +193,19 @@ pub(crate) fn is_attached() -> bool {
 #[cfg(Py_LIMITED_API)]
 pub(crate) fn is_attached() -> bool {
     false
+}
+
+/// Whether this thread is not attached, for certain.
+fn is_known_as_detached() -> bool {
+    #[cfg(not(Py_LIMITED_API))]
+    {
+        !is_attached()
+    }
+    #[cfg(Py_LIMITED_API)]
+    {
+        // SAFETY: it may be called by any thread, at any time. A thread without a thread state is not attached.
+        unsafe { pyo3::ffi::PyGILState_GetThisThreadState().is_null() }
+    }
 }
 
 /// Whether this thread polls a Rust future of the bridge's, or delivers to an event loop, in this process.
