@@ -6,6 +6,7 @@ import gc
 import io
 import logging
 import os
+import queue
 import sys
 import threading
 import time
@@ -827,15 +828,18 @@ def test_a_loop_is_not_touched_by_another_thread(loop_class, new_loop, runs):
                 return super().add_reader(*arguments)
 
     loop = new_loop(Loop)
-    running = threading.Thread(target=loop.run_forever)
+    running = threading.Thread(target=loop.run_forever, daemon=True)
     if runs:
         running.start()
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(bridge.call_from_afar, asyncio.sleep(0, "slept"), loop)
-        asked.wait(10)
-        if not runs:
-            running.start()
-        assert call.result(30) == "slept"
+    results = queue.SimpleQueue()
+    call = threading.Thread(
+        target=lambda: results.put(bridge.call_from_afar(asyncio.sleep(0, "slept"), loop)), daemon=True
+    )
+    call.start()
+    assert asked.wait(10)
+    if not runs:
+        running.start()
+    assert results.get(timeout=30) == "slept"
     loop.call_soon_threadsafe(loop.stop)
     running.join()
     assert threads == {running}

@@ -98,7 +98,7 @@ fn finalized(situation: &Situation) -> ExitCode {
     let status: u8 = unsafe { pyo3::with_embedded_python_interpreter(work) };
     // The runtime's threads go on beside what is left of the interpreter.
     thread::sleep(Duration::from_millis(20));
-    // SAFETY: the function does nothing. That there is one has the process forked.
+    // SAFETY: the function does nothing. With one, the process is forked and not spawned.
     let forked = unsafe { Command::new("true").pre_exec(|| Ok(())).status() };
     if !forked.as_ref().is_ok_and(|status| status.success()) {
         eprintln!("a child that is forked after the interpreter's end: {forked:?}");

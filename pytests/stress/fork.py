@@ -118,13 +118,24 @@ def idle_child(rust, loops):
 @situation
 def child_of_an_exit_function(rust, loops):
     """An exit function forks when the bridge has been told of the end. The child uses it, and has an end of its own."""
+    # Exit functions that are registered first are called last.
+    atexit.register(fork_at_exit, rust, loops)
+    use(rust, loops)
+
+
+@situation
+def child_of_the_first_use(rust, loops):
+    """The exit function that forks is the first to use the bridge."""
 
     def farewell():
-        child = os.fork()
-        if child == 0:
-            again(rust, leave_attaching)
-        else:
-            join(child)
+        use(rust, loops)
+        fork_at_exit(rust, loops)
+
+    atexit.register(farewell)
+
+
+def fork_at_exit(rust, loops):
+    """Forks a child that leaves workers behind that attach."""
 
     def leave_attaching():
         loop = loops.new_event_loop()
@@ -136,9 +147,11 @@ def child_of_an_exit_function(rust, loops):
 
         loop.run_until_complete(start())
 
-    # Exit functions that are registered first are called last.
-    atexit.register(farewell)
-    use(rust, loops)
+    child = os.fork()
+    if child == 0:
+        again(rust, leave_attaching)
+    else:
+        join(child)
 
 
 @situation(needs=["wait"])
@@ -163,7 +176,11 @@ def child_with_files(rust, loops):
     loop.run_until_complete(start())
     join(fork(use_with_files))
     loop.run_until_complete(start())
-    loop.close()
+    # This thread still has the loop that it has last run.
+    closing = threading.Thread(target=loop.close)
+    closing.start()
+    closing.join()
+    join(fork(use_with_files))
 
 
 @situation
@@ -466,15 +483,82 @@ def locking(rust, loops):
         keep(*(rust.locking(sys.maxsize) for _ in range(2)))
         await asyncio.sleep(0.005)
 
-    async def lock():
-        await rust.locking(1)
-
     use_before(rust, loops)
     loop.run_until_complete(start())
     for _ in range(5):
-        join(fork(lambda: again(rust, lambda: loops.run(lock()))))
+        join(fork_in_thread(locks_in_child(rust, loops)))
     use(rust, loops)
     loop.close()
+
+
+@situation(needs=["wait"])
+def locking_beside_a_step(rust, loops):
+    """A coroutine forks that has just been resumed, while a worker holds the lock."""
+    child = locks_in_child(rust, loops)
+
+    async def main():
+        keep(rust.locking(sys.maxsize))
+        for _ in range(10):
+            await rust.after(0.003)
+            join(fork_in_thread(child))
+
+    use_before(rust, loops)
+    loop = loops.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+
+
+@situation(needs=["wait"])
+def locking_beside_two_forks(rust, loops):
+    """Two threads fork at the same time, while a worker holds the lock."""
+    child = locks_in_child(rust, loops)
+    together = threading.Barrier(2)
+
+    async def start():
+        keep(rust.locking(sys.maxsize))
+        await asyncio.sleep(0.005)
+
+    def fork_together():
+        for _ in range(10):
+            together.wait(30)
+            join(fork_in_thread(child))
+
+    use_before(rust, loops)
+    loop = loops.new_event_loop()
+    loop.run_until_complete(start())
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        forks = [executor.submit(fork_together) for _ in range(2)]
+    for each in forks:
+        each.result()
+    loop.close()
+
+
+def locks_in_child(rust, loops):
+    """What a child does that wants the lock."""
+
+    async def lock():
+        await rust.locking(1)
+
+    def child():
+        # The loop that runs is the parent's.
+        asyncio._set_running_loop(None)
+        again(rust, lambda: loops.run(lock()))
+
+    return child
+
+
+@situation(needs=["wait"])
+def announced_to_a_user(rust, loops):
+    """A function that is called before the fork, when the bridge has been told of it, awaits many futures."""
+
+    async def await_many():
+        for _ in range(60):
+            await rust.after(0)
+
+    os.register_at_fork(before=lambda: loops.run(await_many()))
+    use(rust, loops)
+    join(fork(lambda: use_again(rust, loops)))
+    use(rust, loops)
 
 
 def thread_states(rust, loops):

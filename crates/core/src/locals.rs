@@ -60,8 +60,8 @@ impl TaskLocals {
     /// The locals of the Rust task that calls, if it has any, else those of the running event loop: the loop and a copy
     /// of the current context.
     ///
-    /// The task's they are also in Python code that its future calls, even if that runs another event loop:
-    /// there, [`new`](Self::new) has those of the latter.
+    /// Those of the task hold also in Python code that its future calls, even if that runs another event loop; use
+    /// [`new`](Self::new) for the locals of that loop.
     ///
     /// # Errors
     ///

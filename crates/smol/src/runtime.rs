@@ -83,7 +83,7 @@ impl Smol {
     /// The application keeps it, and runs it on threads of its own.
     /// When it drops it, whoever awaits one of its futures gets an error that says so.
     ///
-    /// In a process that was forked after its parent had used smol by the bridge, none can be used, as with the
+    /// In a process that was forked after its parent had used smol through the bridge, none can be used, as with the
     /// [global](Self::global) one: they share a thread that waits for timers and sockets, and the child has none.
     #[must_use]
     pub fn new(executor: &Arc<Executor<'static>>) -> Self {

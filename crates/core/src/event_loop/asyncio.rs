@@ -107,7 +107,7 @@ fn watches_descriptors(event_loop: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// Has the loop own the guard, and call a drain whenever it is woken. Called by the loop.
 pub(super) fn move_in(event_loop: &Bound<'_, PyAny>, guard: &Bound<'_, Guard>) -> PyResult<()> {
     #[cfg(unix)]
-    if let Waker::Descriptor { wakes, .. } = &guard.get().0.waker {
+    if let Waker::Descriptor { wakes, .. } = &*guard.get().0.waker {
         let drain = Bound::new(event_loop.py(), Drain(Arc::clone(&guard.get().0)))?;
         without_context(event_loop, "add_reader", wakes.number(), &drain)?;
         // SAFETY: the thread is attached, and the guard is alive.

@@ -12,7 +12,8 @@ mod running;
 
 use std::{
     cell::OnceCell,
-    fmt, mem,
+    fmt,
+    mem::{self, ManuallyDrop},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -56,7 +57,8 @@ pub(crate) struct EventLoop {
     drains: AtomicUsize,
     /// What the loop has to finish. Only the loop's thread adds and removes; anybody may traverse.
     in_flight: SpinLock<Slab<InFlight>>,
-    waker: Waker,
+    /// Dropped by the process that has made it: in another its descriptors may be somebody else's.
+    waker: ManuallyDrop<Waker>,
     /// A weak reference: the loop owns us, by way of its [`Guard`].
     object: Py<PyWeakrefReference>,
     /// To compare with the running loop. While the mailbox is open no other loop can have this address.
@@ -128,7 +130,7 @@ impl EventLoop {
             batch: SpinLock::new(Batch::empty()),
             drains: AtomicUsize::new(0),
             in_flight: SpinLock::new(Slab::new()),
-            waker,
+            waker: ManuallyDrop::new(waker),
             object: PyWeakrefReference::new(object)?.unbind(),
             address: object.as_ptr() as usize,
             process: Process::current(),
@@ -258,6 +260,15 @@ impl EventLoop {
 fn end(py: Python<'_>, end: impl FnOnce()) {
     if let Err(panic) = panic::catch(end) {
         error::panicked(panic).write_unraisable(py, None);
+    }
+}
+
+impl Drop for EventLoop {
+    fn drop(&mut self) {
+        if !self.is_left_behind() {
+            // SAFETY: it is dropped once, and not used any more.
+            unsafe { ManuallyDrop::drop(&mut self.waker) };
+        }
     }
 }
 

@@ -7,8 +7,8 @@
 //! So a hook of `atexit` closes a [`Gate`](gate::Gate) that every poll and every drain goes through, and waits until
 //! all are out; from then on nothing is polled, and a thread that comes to the gate stays there.
 //!
-//! Before a fork the gate pauses until all are out, or nearly: a lock that is held in a poll, PyO3's or the user's own,
-//! would be locked for ever in the child.
+//! For the time of a fork the gate pauses, and the fork waits until all are out: a lock that is held in a poll, PyO3's
+//! or the user's own, would be locked for ever in the child.
 
 mod gate;
 mod primitives;
@@ -27,7 +27,7 @@ use std::{
     },
     task::{Context, Poll},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pyo3::{
@@ -57,8 +57,9 @@ const FORK_BOUND: Duration = Duration::from_secs(1);
 
 static GATE: Gate<COUNTERS> = Gate([const { Counter(AtomicUsize::new(0)) }; COUNTERS]);
 
-/// Where the end of the interpreter, or a fork, waits for those who are in, and they for the fork.
-static AT_GATE: PerProcess<(Mutex<()>, Condvar)> = PerProcess::new(|_| (Mutex::new(()), Condvar::new()));
+/// Where the end of the interpreter, or a fork, waits for those who are in, and they for the fork; with the number of
+/// forks that are under way. Whoever has the lock does not wait for the interpreter.
+static AT_GATE: PerProcess<(Mutex<usize>, Condvar)> = PerProcess::new(|_| (Mutex::new(0), Condvar::new()));
 
 thread_local! {
     static THREAD: Thread = const {
@@ -66,6 +67,7 @@ thread_local! {
             depth: Cell::new(0),
             process: Cell::new(None),
             counter: Cell::new(usize::MAX),
+            counted: Cell::new(None),
             is_main: Cell::new(None),
         }
     };
@@ -80,6 +82,8 @@ struct Thread {
     process: Cell<Option<Process>>,
     /// The index of its counter, once it has one.
     counter: Cell<usize>,
+    /// Where it is counted, if it is.
+    counted: Cell<Option<Process>>,
     /// Whether this is the thread that ends the interpreter, and so is not ended by it: in this process, if that is
     /// known.
     is_main: Cell<Option<(bool, Process)>>,
@@ -111,6 +115,11 @@ fn enter_late(counter: usize) -> bool {
     // The fork waits for the interpreter if this thread has it.
     if is_known_as_detached() && !GATE.is_closed() {
         wait_at_gate(FORK_BOUND, || !GATE.is_paused());
+        if GATE.is_paused() {
+            // The fork waits for something else: for us, it may be. Others shall not wait for it as well.
+            GATE.resume();
+            tell_who_waits();
+        }
     }
     let is_in = GATE.enter_paused(counter);
     if !is_in {
@@ -231,6 +240,9 @@ impl Thread {
         if self.depth.replace(self.depth.get() + 1) == 0 || self.process.get().is_some_and(|it| !it.is_current()) {
             self.process.set(Some(Process::current()));
         }
+        if let Some((_, process)) = counted {
+            self.counted.set(Some(process));
+        }
         Pass { counted }
     }
 
@@ -282,6 +294,7 @@ impl Drop for Pass {
         THREAD.with(|thread| thread.depth.set(thread.depth.get() - 1));
         // After a fork the counters have forgotten it.
         let Some((counter, process)) = self.counted else { return };
+        THREAD.with(|thread| thread.counted.set(None));
         if process.is_current() && GATE.leave(counter) {
             tell_who_waits();
         }
@@ -298,7 +311,7 @@ fn tell_who_waits() {
 fn wait_at_gate(bound: Duration, is_so: impl Fn() -> bool) {
     let (waiting, changed) = AT_GATE.get();
     let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    drop(changed.wait_timeout_while(waiting, bound, |()| !is_so()));
+    drop(changed.wait_timeout_while(waiting, bound, |_| !is_so()));
 }
 
 /// A future of the user's that is polled, and dropped, only as long as Python may be touched, and that does not panic.
@@ -403,6 +416,9 @@ fn is_ended_with_the_interpreter(py: Python<'_>) -> PyResult<bool> {
     thread.getattr(intern!(py, "_daemonic"))?.is_truthy()
 }
 
+/// An exit function was the first to use the bridge.
+static CLOSES_WHEN_FORGOTTEN: AtomicBool = AtomicBool::new(false);
+
 /// For an exit function that is the first to use the bridge: closes the gate after the last of them.
 ///
 /// What they register is not called, but `atexit` forgets it with all the others when it has called these.
@@ -417,6 +433,7 @@ fn close_when_forgotten(py: Python<'_>) -> PyResult<()> {
         }
     }
 
+    CLOSES_WHEN_FORGOTTEN.store(true, Ordering::Release);
     let forgotten = Forgotten(Process::current());
     let never_called = PyCFunction::new_closure(py, None, None, move |_, _| {
         let _kept = &forgotten;
@@ -441,8 +458,8 @@ fn stay_outside(py: Python<'_>) -> ! {
 /// What a forked child has to do first. Nothing but atomic operations: other threads' locks may be held for ever.
 #[cfg(unix)]
 fn begin_anew() {
-    if GATE.is_closed() {
-        // The fork was made by an exit function, after ours: nobody would tell the child of its own end.
+    // The fork was made by an exit function, after ours or in its place: nobody would tell the child of its own end.
+    if CLOSES_WHEN_FORGOTTEN.swap(false, Ordering::AcqRel) || GATE.is_closed() {
         INSTALLED.store(false, Ordering::Release);
     }
     GATE.reopen();
@@ -477,19 +494,32 @@ fn before_fork(py: Python<'_>) {
         let installing = count.lock().unwrap_or_else(PoisonError::into_inner);
         drop(changed.wait_timeout_while(installing, INSTALL_BOUND, |installing| *installing > 0));
     });
-    GATE.pause();
+    {
+        let mut forks = AT_GATE.get().0.lock().unwrap_or_else(PoisonError::into_inner);
+        *forks += 1;
+        GATE.pause();
+    }
     // A poll that forks is in itself.
-    let own = THREAD.with(|thread| usize::from(thread.depth.get() > 0));
-    if GATE.inside() > own {
+    let own = THREAD.with(|thread| usize::from(thread.counted.get().is_some_and(Process::is_current)));
+    let deadline = Instant::now() + POLL_BOUND;
+    // Threads that are attached go in all the same, until this one is.
+    while GATE.inside() > own {
+        let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
         // Those who are in may have to attach before they come out.
-        py.detach(|| wait_at_gate(POLL_BOUND, || GATE.inside() <= own));
+        py.detach(|| wait_at_gate(left, || GATE.inside() <= own));
     }
 }
 
 /// What it calls after that, in the process that has forked.
 fn after_fork_in_parent() {
-    GATE.resume();
-    tell_who_waits();
+    let (forks, changed) = AT_GATE.get();
+    let mut forks = forks.lock().unwrap_or_else(PoisonError::into_inner);
+    // The first use of the bridge may have come between.
+    *forks = forks.saturating_sub(1);
+    if *forks == 0 {
+        GATE.resume();
+        changed.notify_all();
+    }
 }
 
 /// What Python calls before it ends.
