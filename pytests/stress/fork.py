@@ -513,23 +513,29 @@ def locking_beside_two_forks(rust, loops):
     """Two threads fork at the same time, while a worker holds the lock."""
     child = locks_in_child(rust, loops)
     together = threading.Barrier(2)
+    ended = 0
 
     async def start():
         keep(rust.locking(sys.maxsize))
         await asyncio.sleep(0.005)
 
+    # No pool's: it has forks of its process wait for each other.
     def fork_together():
+        nonlocal ended
         for _ in range(10):
             together.wait(30)
             join(fork_in_thread(child))
+        ended += 1
 
     use_before(rust, loops)
     loop = loops.new_event_loop()
     loop.run_until_complete(start())
-    with concurrent.futures.ThreadPoolExecutor(2) as executor:
-        forks = [executor.submit(fork_together) for _ in range(2)]
-    for each in forks:
-        each.result()
+    threads = [threading.Thread(target=fork_together) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended == 2
     loop.close()
 
 
