@@ -5,7 +5,6 @@ import collections
 import gc
 import io
 import logging
-import operator
 import os
 import queue
 import sys
@@ -218,14 +217,16 @@ def test_file_descriptors_and_threads_do_not_add_up(asyncio_run, way):
 
     # The first starts what lasts: the runtime, the helper, and a loop is kept by the thread that saw it last.
     asyncio_run(main())
-    before = count()
-    for _ in range(200):
-        assert asyncio_run(main()) == 1
-    # A worker may be about to let go of the last loop's handle. What other tests have left may be gone meanwhile.
     deadline = time.monotonic() + 10
-    while any(map(operator.gt, count(), before)) and time.monotonic() < deadline:
-        pass
-    assert not any(map(operator.gt, count(), before)), (count(), before)
+    while True:
+        before = count()
+        for _ in range(200):
+            assert asyncio_run(main()) == 1
+        after = count()
+        # A worker may be about to let go of the last loop's handle; and what other tests have left may be gone by now.
+        if after == before or time.monotonic() > deadline:
+            break
+    assert after == before
 
 
 def test_loops_that_come_and_go_are_told_apart(asyncio_run, way):

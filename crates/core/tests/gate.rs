@@ -40,9 +40,7 @@ fn visit(shared: &Shared, index: usize, counter: usize) {
     }
 }
 
-type Shut = fn(&Gate<2>);
-
-fn shut_beside_two(counters: [usize; 2], shut: Shut) {
+fn shut_beside_two(counters: [usize; 2], shut: fn(&Gate<2>)) {
     loom::model(move || {
         let shared = Arc::new(Shared {
             gate: Gate([Counter(AtomicUsize::new(0)), Counter(AtomicUsize::new(0))]),

@@ -22,7 +22,7 @@ use std::{
     mem,
     pin::Pin,
     sync::{
-        Condvar, Mutex, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -59,7 +59,7 @@ static GATE: Gate<COUNTERS> = Gate([const { Counter(AtomicUsize::new(0)) }; COUN
 
 /// Where the end of the interpreter, or a fork, waits for those who are in, and they for the fork; with the number of
 /// forks that are under way. Whoever has the lock does not wait for the interpreter.
-static AT_GATE: PerProcess<(Mutex<usize>, Condvar)> = PerProcess::new(|_| (Mutex::new(0), Condvar::new()));
+static AT_GATE: PerProcess<Meeting> = PerProcess::new(|_| Meeting::default());
 
 thread_local! {
     static THREAD: Thread = const {
@@ -89,6 +89,30 @@ struct Thread {
     is_main: Cell<Option<(bool, Process)>>,
 }
 
+/// Where threads wait for each other, with the number of those that they wait for.
+#[derive(Default)]
+struct Meeting {
+    count: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Meeting {
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has those who wait look again.
+    fn tell(&self) {
+        let _count = self.lock();
+        self.changed.notify_all();
+    }
+
+    /// Waits until it is so, or the time is over.
+    fn wait(&self, bound: Duration, is_so: impl Fn(usize) -> bool) {
+        drop(self.changed.wait_timeout_while(self.lock(), bound, |count| !is_so(*count)));
+    }
+}
+
 /// The right to touch Python, until it is dropped, which must be on the same thread.
 #[derive(Debug)]
 pub(crate) struct Pass {
@@ -111,19 +135,19 @@ pub(crate) fn enter() -> Option<Pass> {
 #[cold]
 fn enter_late(counter: usize) -> bool {
     // For a moment we were counted.
-    tell_who_waits();
+    AT_GATE.get().tell();
     // The fork waits for the interpreter if this thread has it.
     if is_known_as_detached() && !GATE.is_closed() {
-        wait_at_gate(FORK_BOUND, || !GATE.is_paused());
+        AT_GATE.get().wait(FORK_BOUND, |_| !GATE.is_paused());
         if GATE.is_paused() {
             // The fork waits for something else: for us, it may be. Others shall not wait for it as well.
             GATE.resume();
-            tell_who_waits();
+            AT_GATE.get().tell();
         }
     }
     let is_in = GATE.enter_paused(counter);
     if !is_in {
-        tell_who_waits();
+        AT_GATE.get().tell();
     }
     is_in
 }
@@ -296,22 +320,9 @@ impl Drop for Pass {
         let Some((counter, process)) = self.counted else { return };
         THREAD.with(|thread| thread.counted.set(None));
         if process.is_current() && GATE.leave(counter) {
-            tell_who_waits();
+            AT_GATE.get().tell();
         }
     }
-}
-
-fn tell_who_waits() {
-    let (waiting, changed) = AT_GATE.get();
-    let _waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    changed.notify_all();
-}
-
-/// Waits until it is so, or the time is over.
-fn wait_at_gate(bound: Duration, is_so: impl Fn() -> bool) {
-    let (waiting, changed) = AT_GATE.get();
-    let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
-    drop(changed.wait_timeout_while(waiting, bound, |_| !is_so()));
 }
 
 /// A future of the user's that is polled, and dropped, only as long as Python may be touched, and that does not panic.
@@ -449,7 +460,7 @@ fn stay_outside(py: Python<'_>) -> ! {
     GATE.close();
     THREAD.with(|thread| {
         if thread.depth.get() > 0 && GATE.leave(thread.counter()) {
-            tell_who_waits();
+            AT_GATE.get().tell();
         }
     });
     park_attached(py)
@@ -466,36 +477,32 @@ fn begin_anew() {
 }
 
 /// How many threads are in [`install`], and where a fork waits for them.
-static INSTALLING: PerProcess<(Mutex<usize>, Condvar)> = PerProcess::new(|_| (Mutex::new(0), Condvar::new()));
+static INSTALLING: PerProcess<Meeting> = PerProcess::new(|_| Meeting::default());
 
 /// A thread that is there, with what it is counted by.
-struct Installing(&'static (Mutex<usize>, Condvar));
+struct Installing(&'static Meeting);
 
 impl Installing {
     fn begin() -> Self {
         let counted = INSTALLING.get();
-        *counted.0.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *counted.lock() += 1;
         Self(counted)
     }
 }
 
 impl Drop for Installing {
     fn drop(&mut self) {
-        let (count, changed) = self.0;
-        *count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
-        changed.notify_all();
+        *self.0.lock() -= 1;
+        self.0.changed.notify_all();
     }
 }
 
 /// What Python calls before it forks.
 fn before_fork(py: Python<'_>) {
-    let (count, changed) = INSTALLING.get();
-    py.detach(|| {
-        let installing = count.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(changed.wait_timeout_while(installing, INSTALL_BOUND, |installing| *installing > 0));
-    });
+    py.detach(|| INSTALLING.get().wait(INSTALL_BOUND, |installing| installing == 0));
+    let gate = AT_GATE.get();
     {
-        let mut forks = AT_GATE.get().0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut forks = gate.lock();
         *forks += 1;
         GATE.pause();
     }
@@ -506,19 +513,19 @@ fn before_fork(py: Python<'_>) {
     while GATE.inside() > own {
         let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
         // Those who are in may have to attach before they come out.
-        py.detach(|| wait_at_gate(left, || GATE.inside() <= own));
+        py.detach(|| gate.wait(left, |_| GATE.inside() <= own));
     }
 }
 
 /// What it calls after that, in the process that has forked.
 fn after_fork_in_parent() {
-    let (forks, changed) = AT_GATE.get();
-    let mut forks = forks.lock().unwrap_or_else(PoisonError::into_inner);
+    let gate = AT_GATE.get();
+    let mut forks = gate.lock();
     // The first use of the bridge may have come between.
     *forks = forks.saturating_sub(1);
     if *forks == 0 {
         GATE.resume();
-        changed.notify_all();
+        gate.changed.notify_all();
     }
 }
 
@@ -528,5 +535,5 @@ fn at_exit(py: Python<'_>) {
     THREAD.with(|thread| thread.is_main.set(Some((true, Process::current()))));
     GATE.close();
     // Those who are in may have to attach before they come out.
-    py.detach(|| wait_at_gate(EXIT_BOUND, || GATE.inside() == 0));
+    py.detach(|| AT_GATE.get().wait(EXIT_BOUND, |_| GATE.inside() == 0));
 }
