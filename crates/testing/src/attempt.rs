@@ -1,14 +1,16 @@
 //! One run of one test: how it is started, and how it ended.
 
 use std::{
+    fmt,
     future::{self, Future},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     task::Poll,
+    time::Duration,
 };
 
 use futures::{FutureExt as _, channel::oneshot};
@@ -36,7 +38,6 @@ pub(crate) enum Ending {
 }
 
 /// What a running test looks like from outside.
-#[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) path: String,
     /// `None` for a test that is not async.
@@ -44,6 +45,8 @@ pub(crate) struct Running {
     /// True while the test has a thread: during each poll, or all the time.
     /// Only the test's own thread writes it, and it carries nothing but itself, so that `Relaxed` will do.
     busy: AtomicBool,
+    /// Has a thread of the test's runtime send something. It is set when an async test is started.
+    ask: OnceLock<Box<dyn Fn(mpsc::Sender<()>) + Send + Sync>>,
 }
 
 /// What an async test tells the thread that waits for it, in this order.
@@ -79,12 +82,14 @@ impl AsyncStart {
         R: Runtime,
         F: Future<Output: Output> + Send + 'static,
     {
+        let running = Arc::clone(&self.running);
         match runtime {
             Ok(runtime) => {
                 let test = self.drive(Box::pin(test().map(result)));
                 // One that is the test's own lasts as long as it.
                 let kept = runtime.clone();
                 runtime.spawn(test.map(|()| drop(kept)));
+                running.can_be_asked_on(runtime);
             }
             Err(error) => {
                 let why = Python::attach(|py| python::traceback(py, &error));
@@ -146,7 +151,25 @@ impl SyncStart {
 
 impl Running {
     pub(crate) fn new(path: String, mark: Option<Mark>) -> Arc<Self> {
-        Arc::new(Self { path, mark, busy: AtomicBool::new(false) })
+        Arc::new(Self { path, mark, busy: AtomicBool::new(false), ask: OnceLock::new() })
+    }
+
+    fn can_be_asked_on(&self, runtime: impl Runtime) {
+        let _ = self.ask.set(Box::new(move |sender| {
+            runtime.spawn(async move {
+                // Nobody waits any more for an answer that took too long.
+                let _ = sender.send(());
+            });
+        }));
+    }
+
+    /// Whether the test's runtime, if it has one, has a thread that gets free in this time.
+    pub(crate) fn is_answered(&self, time: Duration) -> bool {
+        let Some(ask) = self.ask.get() else { return true };
+        let (sender, answer) = mpsc::channel();
+        ask(sender);
+        // A runtime that was shut down has dropped the sender, and the test.
+        answer.recv_timeout(time) != Err(RecvTimeoutError::Timeout)
     }
 
     /// Whether the test has a thread now.
@@ -159,6 +182,12 @@ impl Running {
         let value = f();
         self.busy.store(false, Ordering::Relaxed);
         value
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("path", &self.path).field("busy", &self.busy).finish_non_exhaustive()
     }
 }
 

@@ -29,6 +29,9 @@ use crate::{
 /// How long the main function has to take the result, when a test has a thread that it does not give back.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
+/// `main` was called.
+static BEGUN: AtomicBool = AtomicBool::new(false);
+
 /// Tests run, and what came of them has not been taken.
 static UNDER_WAY: AtomicBool = AtomicBool::new(false);
 
@@ -36,7 +39,7 @@ static UNDER_WAY: AtomicBool = AtomicBool::new(false);
 #[linkme::distributed_slice(pyo3_await::private::EARLY)]
 static LIST: fn() -> Option<ExitCode> = list;
 
-/// Sees that a run which was cut short has failed, when all is over.
+/// Sees that a run which was cut short, or forgotten, has failed, when all is over.
 #[linkme::distributed_slice(pyo3_await::private::LATE)]
 static CONCLUDE: fn(u8) -> u8 = conclude;
 
@@ -56,11 +59,18 @@ fn list() -> Option<ExitCode> {
 }
 
 fn conclude(code: u8) -> u8 {
-    if code != 0 || !UNDER_WAY.load(Ordering::Acquire) {
+    if code != 0 {
         return code;
     }
-    eprintln!("error: the program was ended, by `SystemExit`, before all tests had run");
-    FAILED
+    if UNDER_WAY.load(Ordering::Acquire) {
+        eprintln!("error: the program was ended, by `SystemExit`, before all tests had run");
+        return FAILED;
+    }
+    if !TESTS.is_empty() && !BEGUN.load(Ordering::Acquire) {
+        eprintln!("error: no test has run: let the main function end with `testing::main().await`");
+        return FAILED;
+    }
+    code
 }
 
 /// Runs the tests that the command line asks for, and ends the program.
@@ -81,6 +91,7 @@ fn conclude(code: u8) -> u8 {
 /// program, `atexit` handlers included.
 /// `RuntimeError` outside an event loop.
 pub async fn main() -> PyResult<()> {
+    BEGUN.store(true, Ordering::Release);
     let arguments = Arguments::from_args();
     let timeout = timeout::from_environment().map_err(PySystemExit::new_err)?;
     panics::remember_locations();

@@ -3,6 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError},
     },
     thread,
@@ -28,11 +29,24 @@ pub(crate) struct Harness {
     timeout: Option<Duration>,
     /// The tests that have begun and not ended, those that ran out of time included.
     running: Mutex<Vec<Arc<Running>>>,
+    /// How many async tests have not given back their thread in time. It carries nothing but itself: `Relaxed`.
+    keep_their_thread: AtomicUsize,
 }
+
+/// How often the others look whether there is one more.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long a runtime has to find a thread for a test then.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Harness {
     pub(crate) fn new(py: Python<'_>, timeout: Option<Duration>) -> PyResult<Self> {
-        Ok(Self { tasks: Arc::new(Tasks::watch(py)?), timeout, running: Mutex::default() })
+        Ok(Self {
+            tasks: Arc::new(Tasks::watch(py)?),
+            timeout,
+            running: Mutex::default(),
+            keep_their_thread: AtomicUsize::new(0),
+        })
     }
 
     /// Runs one test, and waits for it.
@@ -57,7 +71,7 @@ impl Harness {
         let (abort, aborted) = oneshot::channel();
         start(AsyncStart { running: Arc::clone(&running), locals, clean_up, events, aborted });
 
-        let result = match receive(&received, timeout) {
+        let result = match self.receive_from(&running, &received, timeout)? {
             Ok(Event::Ended(ending)) => ending.judge(test.should_panic),
             Err(Silence::Timeout(timeout)) => {
                 // The test is dropped at its next poll, and what it awaits in Python is cancelled.
@@ -78,8 +92,13 @@ impl Harness {
                     self.end(&running);
                     name_left_behind(&running.path, result, &left.try_iter().collect::<Vec<_>>());
                 }
-                // The loop is not in the way, so the test is in a poll that does not end, and goes on running.
-                Err(Silence::Timeout(grace)) => self.expect_answer(grace),
+                Err(Silence::Timeout(grace)) => {
+                    self.expect_answer(grace);
+                    // The loop is not in the way, so the test is in a poll that does not end, and goes on running.
+                    if running.is_busy() {
+                        self.keep_their_thread.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
                 Err(Silence::Dropped) => self.end(&running),
             }
             break;
@@ -114,6 +133,34 @@ impl Harness {
             Err(Silence::Dropped) => {
                 self.end(&running);
                 Err(DROPPED.into())
+            }
+        }
+    }
+
+    /// Waits for word from an async test, as long as its runtime has a thread for it.
+    fn receive_from(
+        &self,
+        running: &Running,
+        received: &Receiver<Event>,
+        timeout: Option<Duration>,
+    ) -> Result<Result<Event, Silence>, Failed> {
+        let mut left = timeout;
+        let mut known = 0;
+        loop {
+            let look = left.map_or(LOOK, |left| left.min(LOOK));
+            match receive(received, Some(look)) {
+                Err(Silence::Timeout(_)) => {}
+                heard => return Ok(heard),
+            }
+            let keep_their_thread = self.keep_their_thread.load(Ordering::Relaxed);
+            if keep_their_thread > known && !running.is_answered(PATIENCE) {
+                let suspects = self.suspects();
+                return Err(format!("its runtime has no free thread: {suspects} keeps one and is out of time").into());
+            }
+            known = keep_their_thread;
+            left = left.map(|left| left - look);
+            if let (Some(Duration::ZERO), Some(timeout)) = (left, timeout) {
+                return Ok(Err(Silence::Timeout(timeout)));
             }
         }
     }

@@ -54,7 +54,7 @@
 //! (`500ms`, `5s`, `2m`), else for ever.
 //! An async test that is out of time is dropped, at its next await point; a test that is not async goes on in its
 //! thread.
-//! Either way it has failed, and the other tests run.
+//! Either way it has failed, and the other tests run, or fail and name it if it keeps the only thread of their runtime.
 //! A test that blocks the event loop's thread or holds the GIL cannot be skipped: it is named, and the process ends
 //! with exit code 101.
 //!

@@ -2,9 +2,13 @@
 
 use pyo3::prelude::*;
 
-use crate::{python, run_tests, support::Case};
+use crate::{
+    python, run_tests,
+    support::{Case, run, subject},
+};
 
-pub(crate) const CASES: &[Case] = cases![a_run_that_python_ends_has_failed, the_exit_code_of_an_error_is_kept,];
+pub(crate) const CASES: &[Case] =
+    cases![a_run_that_python_ends_has_failed, the_exit_code_of_an_error_is_kept, a_run_that_was_forgotten_has_failed,];
 
 #[pyo3_await_tokio::test]
 async fn well() -> PyResult<()> {
@@ -24,4 +28,8 @@ fn a_run_that_python_ends_has_failed() {
 
 fn the_exit_code_of_an_error_is_kept() {
     run_tests(&["ended::badly"]).exits_with(4);
+}
+
+fn a_run_that_was_forgotten_has_failed() {
+    run(&mut subject("forgetful")).exits_with(101).complains("no test has run").complains("`testing::main().await`");
 }

@@ -12,6 +12,7 @@ use crate::{
 pub(crate) const CASES: &[Case] = cases![
     a_test_out_of_time_does_not_stop_the_others,
     a_runtime_without_a_free_thread_ends,
+    whoever_keeps_the_only_thread_is_named,
     the_environment_has_a_timeout,
     ctrl_c_ends_a_run,
 ];
@@ -110,6 +111,17 @@ fn a_runtime_without_a_free_thread_ends() {
     run.exits_with(101)
         .prints("timed out after 200ms")
         .complains("test endless::in_a_poll keeps a thread of the runtime");
+}
+
+/// Nobody waits for ever for a thread, not even who has no timeout.
+fn whoever_keeps_the_only_thread_is_named() {
+    let skipped = ["in_rust", "in_python", "in_a_thread", "bomb", "too_late"];
+    let mut run_on_one_thread = subject("one_thread");
+    run_on_one_thread.args(["endless::", "--test-threads", "1"]);
+    let run = run(run_on_one_thread.args(skipped.iter().flat_map(|test| ["--skip", test])));
+    run.exits_with(101).prints("0 passed; 3 failed;").prints("timed out after 200ms");
+    let named = "its runtime has no free thread: test endless::in_a_poll keeps one and is out of time";
+    run.expect("both others are told", run.stdout.matches(named).count() == 2);
 }
 
 fn the_environment_has_a_timeout() {
