@@ -68,7 +68,7 @@ impl<'a, 'py> Step<'a, 'py> {
     /// Begins a step, and gives the stage that the coroutine was in.
     fn begin(py: Python<'py>, coroutine: &'a Coroutine) -> PyResult<(Self, Stage)> {
         let mut state = coroutine.0.lock(py);
-        let path = state.stage.path();
+        let path = state.stage.path(py);
         let stage = mem::replace(&mut state.stage, Stage::Running(path));
         drop(state);
         if let Stage::Running(_) = stage {
@@ -109,7 +109,7 @@ impl Coroutine {
                 if let Some(result) = future.get().result(py) {
                     return result.map(Sent::Return);
                 }
-                if future.get().is_awaited() {
+                if future.get().is_awaited(py) {
                     // The task that it has been yielded to comes back when it is done.
                     step.next = Stage::Suspended(future.unbind());
                     return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
@@ -140,7 +140,7 @@ impl Coroutine {
 
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let state = self.0.lock(py);
-        let (path, set) = (state.stage.path(), state.renamed.as_ref().and_then(|names| names.name.as_ref()));
+        let (path, set) = (state.stage.path(py), state.renamed.as_ref().and_then(|names| names.name.as_ref()));
         let set = set.map(|name| name.bind(py).clone());
         drop(state);
         set.unwrap_or_else(|| PyString::new(py, path.name()))
@@ -148,7 +148,7 @@ impl Coroutine {
 
     fn qualified_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let state = self.0.lock(py);
-        let (path, set) = (state.stage.path(), state.renamed.as_ref().and_then(|names| names.qualified.as_ref()));
+        let (path, set) = (state.stage.path(py), state.renamed.as_ref().and_then(|names| names.qualified.as_ref()));
         let set = set.map(|name| name.bind(py).clone());
         drop(state);
         set.unwrap_or_else(|| PyString::new(py, &path.qualified_name()))
@@ -234,7 +234,7 @@ impl Class for Coroutine {
     fn clear(&self, py: Python<'_>) {
         let mut state = self.0.lock(py);
         if let Stage::Suspended(_) = state.stage {
-            let closed = Stage::Closed(state.stage.path());
+            let closed = Stage::Closed(state.stage.path(py));
             let old = mem::replace(&mut state.stage, closed);
             drop(state);
             old.abandon(py);
@@ -260,10 +260,10 @@ impl Class for Coroutine {
 
 impl Stage {
     /// Where the names come from.
-    fn path(&self) -> Path {
+    fn path(&self, py: Python<'_>) -> Path {
         match self {
             Self::Created(task, _) => task.path(),
-            Self::Suspended(future) => future.get().path(),
+            Self::Suspended(future) => future.get().path(py),
             Self::Running(path) | Self::Closed(path) => *path,
         }
     }
@@ -283,10 +283,11 @@ impl Drop for Coroutine {
     fn drop(&mut self) {
         let state = self.0.get_mut();
         if let Stage::Created(..) | Stage::Suspended(_) = state.stage {
-            let closed = Stage::Closed(state.stage.path());
-            let stage = mem::replace(&mut state.stage, closed);
             // A Python object is dropped attached.
-            Python::try_attach(|py| stage.abandon(py));
+            Python::try_attach(|py| {
+                let closed = Stage::Closed(state.stage.path(py));
+                mem::replace(&mut state.stage, closed).abandon(py);
+            });
         }
     }
 }

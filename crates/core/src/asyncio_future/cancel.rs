@@ -1,6 +1,6 @@
 //! Cancellation from Python, and the time that it may take.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use pyo3::{
     gc::{PyTraverseError, PyVisit},
@@ -20,24 +20,19 @@ use crate::{
 impl AsyncioFuture {
     /// Asks the Rust future to stop; whoever waits learns of it when it has.
     pub(super) fn request_cancel(this: &Bound<'_, Object<Self>>, message: Option<Py<PyAny>>) -> PyResult<bool> {
-        let (task, _old_message) = {
+        let (task, left_behind, _old_message) = {
             let mut state = this.get().state.lock(this.py());
             if state.is_done() {
                 return Ok(false);
             }
-            state.rare().cancel_requested = true;
-            let old = match message {
-                Some(message) => state.rare().cancel_message.replace(message),
-                None => state.rare.as_mut().and_then(|rare| rare.cancel_message.take()),
-            };
-            (state.task().map(Arc::clone), old)
+            let old = state.extras.with_rare(|rare| {
+                rare.cancel_requested = true;
+                mem::replace(&mut rare.cancel_message, message)
+            });
+            (state.task().map(Arc::clone), state.is_left_behind(), old)
         };
         let Some(task) = task else { return Ok(true) };
-        let requested = if this.get().process.is_current() {
-            Self::request_end(this, task)
-        } else {
-            Self::cancel_left_behind(this)
-        };
+        let requested = if left_behind { Self::cancel_left_behind(this) } else { Self::request_end(this, task) };
         match requested {
             Err(error) if error::ends_the_process(this.py(), &error) => Err(error),
             // On a closed loop nothing can be scheduled any more, and nobody waits.
@@ -102,7 +97,7 @@ impl Deadline {
         let deadline = Bound::new(py, Self { future: future.clone().unbind(), stage })?;
         let event_loop = future.get().event_loop.bind(py);
         let timer = event_loop.call_method1(intern!(py, "call_later"), (time.as_secs_f64(), deadline))?;
-        let old = future.get().state.lock(py).rare().timer.replace(timer.unbind());
+        let old = future.get().state.lock(py).extras.with_rare(|rare| rare.timer.replace(timer.unbind()));
         if let Some(old) = old {
             old.call_method0(py, intern!(py, "cancel"))?;
         }
@@ -114,7 +109,7 @@ impl Deadline {
 impl Deadline {
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let future = self.future.bind(py);
-        if !future.get().process.is_current() {
+        if future.get().state.lock(py).is_left_behind() {
             return AsyncioFuture::cancel_left_behind(future);
         }
         let Ok(_pass) = lifecycle::admit(py) else {

@@ -1,9 +1,6 @@
 //! The methods and attributes by which the object is a future to asyncio and to users.
 
-use std::{
-    mem::{self, offset_of},
-    sync::atomic::Ordering,
-};
+use std::{mem::offset_of, sync::atomic::Ordering};
 
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
@@ -20,7 +17,7 @@ use crate::{
 
 pub(super) fn members() -> Members<AsyncioFuture> {
     // SAFETY: it is where the flag is.
-    unsafe { Members::new().flag(c"_asyncio_future_blocking", offset_of!(AsyncioFuture, blocking)) }
+    unsafe { Members::new().flag(c"_asyncio_future_blocking", offset_of!(AsyncioFuture, state.beside.blocking)) }
         .get_set(c"_log_traceback", log_traceback, set_log_traceback)
         .get(c"_loop", |this| Ok(event_loop(this)))
         .get(c"_state", state)
@@ -45,14 +42,14 @@ pub(super) fn members() -> Members<AsyncioFuture> {
 type This<'py> = Bound<'py, Object<AsyncioFuture>>;
 
 fn log_traceback<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    Ok(boolean(this.py(), this.get().log_traceback.load(Ordering::Relaxed)))
+    Ok(boolean(this.py(), this.get().state.beside.log_traceback.load(Ordering::Relaxed)))
 }
 
 fn set_log_traceback(this: &This<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
     if value.is_truthy()? {
         return Err(PyValueError::new_err("_log_traceback can only be set to False"));
     }
-    this.get().log_traceback.store(false, Ordering::Relaxed);
+    this.get().state.beside.log_traceback.store(false, Ordering::Relaxed);
     Ok(())
 }
 
@@ -70,17 +67,14 @@ fn callbacks<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let pairs: Vec<_> = {
         let state = this.get().state.lock(this.py());
         let pair = |callback: &Callback| (callback.function.clone_ref(py), callback.context.clone_ref(py));
-        state.callbacks().map(pair).collect()
+        state.extras.callbacks().iter().map(pair).collect()
     };
     Ok(if pairs.is_empty() { py.None().into_bound(py) } else { PyList::new(py, pairs)?.into_any() })
 }
 
 fn cancel_message<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = this.py();
-    let message = {
-        let state = this.get().state.lock(this.py());
-        state.rare.as_ref().and_then(|rare| Some(rare.cancel_message.as_ref()?.clone_ref(py)))
-    };
+    let message = this.get().state.lock(py).cancel_message(py);
     Ok(message.unwrap_or_else(|| py.None()).into_bound(py))
 }
 
@@ -93,13 +87,13 @@ fn done<'py>(this: &This<'py>) -> Bound<'py, PyAny> {
 }
 
 fn cancelled<'py>(this: &This<'py>) -> Bound<'py, PyAny> {
-    boolean(this.py(), matches!(this.get().state.lock(this.py()).outcome, Outcome::Cancelled(_)))
+    boolean(this.py(), matches!(this.get().state.lock(this.py()).outcome, Outcome::Cancelled(..)))
 }
 
 /// What it has returned.
 fn value<'py>(this: &This<'py>) -> Option<Bound<'py, PyAny>> {
     match &this.get().state.lock(this.py()).outcome {
-        Outcome::Done(value) => Some(value.bind(this.py()).clone()),
+        Outcome::Done(value, _) => Some(value.bind(this.py()).clone()),
         _ => None,
     }
 }
@@ -110,7 +104,7 @@ fn result<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 
 /// `None`, if it has returned.
 fn no_exception<'py>(this: &This<'py>) -> Option<Bound<'py, PyAny>> {
-    let returned = matches!(this.get().state.lock(this.py()).outcome, Outcome::Done(_));
+    let returned = matches!(this.get().state.lock(this.py()).outcome, Outcome::Done(..));
     returned.then(|| this.py().None().into_bound(this.py()))
 }
 
@@ -119,19 +113,19 @@ fn exception<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let error = {
         let state = future.state.lock(py);
         match &state.outcome {
-            Outcome::Done(_) => return none(this),
-            Outcome::Failed(error) => error.clone_ref(py),
-            Outcome::Cancelled(_) => {
+            Outcome::Done(..) => return none(this),
+            Outcome::Failed(error, _) => error.clone_ref(py),
+            Outcome::Cancelled(..) => {
                 drop(state);
                 return Err(future.cancelled_error(py)?);
             }
-            Outcome::Pending(_) => {
+            Outcome::Pending(..) | Outcome::Abandoned(..) => {
                 drop(state);
                 return Err(invalid_state(py, "Exception is not set.")?);
             }
         }
     };
-    future.log_traceback.store(false, Ordering::Relaxed);
+    future.state.beside.log_traceback.store(false, Ordering::Relaxed);
     Ok(error.into_bound(py).into_any())
 }
 
@@ -166,11 +160,7 @@ fn add_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -> P
         if state.is_done() {
             Some(callback)
         } else {
-            if state.callbacks().next().is_none() {
-                state.first = Some(callback);
-            } else {
-                state.rare().more.push(callback);
-            }
+            state.extras.add_callback(callback);
             None
         }
     };
@@ -190,7 +180,7 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
     // Comparing calls Python, which may come back to this future: so on a copy, and by identity on the original.
     let candidates: Vec<_> = {
         let state = future.state.lock(py);
-        state.callbacks().map(|callback| callback.function.clone_ref(py)).collect()
+        state.extras.callbacks().iter().map(|callback| callback.function.clone_ref(py)).collect()
     };
     let mut equal = Vec::new();
     for candidate in candidates {
@@ -200,12 +190,9 @@ fn remove_done_callback<'py>(this: &This<'py>, arguments: &Arguments<'_, 'py>) -
     }
     let removed: Vec<Callback> = {
         let mut state = future.state.lock(py);
-        let more = state.rare.as_mut().map(|rare| mem::take(&mut rare.more)).unwrap_or_default();
-        let all = state.first.take().into_iter().chain(more);
+        let all = state.extras.take_callbacks();
         let (removed, kept): (_, Vec<_>) = all.partition(|one| equal.iter().any(|other| one.function.is(other)));
-        if !kept.is_empty() {
-            state.rare().more = kept;
-        }
+        kept.into_iter().for_each(|callback| state.extras.add_callback(callback));
         removed
     };
     Ok(removed.len().into_pyobject(py)?.into_any())

@@ -9,7 +9,7 @@ mod wakeup;
 
 use std::{
     ffi::CStr,
-    mem,
+    mem, slice,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,29 +37,34 @@ use crate::{
 /// The contents of the Python object.
 pub(crate) struct AsyncioFuture {
     event_loop: Py<PyAny>,
-    /// The Rust function, for messages.
-    path: Path,
+    state: SpinLock<State, Flags>,
+}
+
+struct Flags {
     /// asyncio's protocol: true from the moment in which the future is yielded until the task has seen it.
     blocking: AtomicBool,
     /// There is an exception that nobody has retrieved.
     log_traceback: AtomicBool,
-    /// Where what runs behind it runs.
-    process: Process,
-    state: SpinLock<State>,
 }
 
 struct State {
     outcome: Outcome,
-    /// Nearly always there is one callback: the waiting task's wake-up.
-    first: Option<Callback>,
-    /// What most futures do not have: memory on demand.
-    rare: Option<Box<Rare>>,
+    extras: Extras,
 }
+
+/// What most futures have at most one of, and that is a callback: the waiting task's wake-up.
+enum Extras {
+    Callback(Callback),
+    /// Memory on demand.
+    Rare(Option<Box<Rare>>),
+}
+
+// Both have the same room; there are many futures.
+const _: () = assert!(size_of::<Extras>() == size_of::<Callback>());
 
 #[derive(Default)]
 struct Rare {
-    /// The callbacks after the first.
-    more: Vec<Callback>,
+    callbacks: Vec<Callback>,
     cancel_requested: bool,
     cancel_message: Option<Py<PyAny>>,
     /// The handle of the timer that bounds a cancellation.
@@ -70,27 +75,89 @@ struct Rare {
 
 impl State {
     fn is_done(&self) -> bool {
-        !matches!(self.outcome, Outcome::Pending(_))
+        !matches!(self.outcome, Outcome::Pending(..) | Outcome::Abandoned(..))
     }
 
     /// What runs behind it, if somebody wants its result.
     fn task(&self) -> Option<&Arc<dyn Cancel>> {
         match &self.outcome {
-            Outcome::Pending(task) => task.as_ref(),
+            Outcome::Pending(task, _) => Some(task),
             _ => None,
         }
     }
 
+    /// Whether it is pending, and what runs behind it runs in the process that has forked this one.
+    fn is_left_behind(&self) -> bool {
+        match self.outcome {
+            Outcome::Pending(_, process) | Outcome::Abandoned(_, process) => !process.is_current(),
+            _ => false,
+        }
+    }
+
     fn cancel_requested(&self) -> bool {
-        self.rare.as_ref().is_some_and(|rare| rare.cancel_requested)
+        self.extras.rare().is_some_and(|rare| rare.cancel_requested)
     }
 
-    fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    fn cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        Some(self.extras.rare()?.cancel_message.as_ref()?.clone_ref(py))
+    }
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        Self::Rare(None)
+    }
+}
+
+impl Extras {
+    fn rare(&self) -> Option<&Rare> {
+        match self {
+            Self::Callback(_) => None,
+            Self::Rare(rare) => rare.as_deref(),
+        }
     }
 
-    fn callbacks(&self) -> impl Iterator<Item = &Callback> {
-        self.first.iter().chain(self.rare.iter().flat_map(|rare| &rare.more))
+    fn rare_mut(&mut self) -> Option<&mut Rare> {
+        match self {
+            Self::Callback(_) => None,
+            Self::Rare(rare) => rare.as_deref_mut(),
+        }
+    }
+
+    fn with_rare<T>(&mut self, f: impl FnOnce(&mut Rare) -> T) -> T {
+        let mut rare = match mem::take(self) {
+            Self::Rare(rare) => rare.unwrap_or_default(),
+            Self::Callback(callback) => Box::new(Rare { callbacks: vec![callback], ..Rare::default() }),
+        };
+        let value = f(&mut rare);
+        *self = Self::Rare(Some(rare));
+        value
+    }
+
+    fn callbacks(&self) -> &[Callback] {
+        match self {
+            Self::Callback(callback) => slice::from_ref(callback),
+            Self::Rare(rare) => rare.as_ref().map_or(&[], |rare| &rare.callbacks),
+        }
+    }
+
+    fn add_callback(&mut self, callback: Callback) {
+        match self {
+            Self::Rare(None) => *self = Self::Callback(callback),
+            _ => self.with_rare(|rare| rare.callbacks.push(callback)),
+        }
+    }
+
+    fn take_callbacks(&mut self) -> impl Iterator<Item = Callback> + use<> {
+        let (only, all) = match mem::take(self) {
+            Self::Callback(callback) => (Some(callback), Vec::new()),
+            Self::Rare(mut rare) => {
+                let all = rare.as_mut().map(|rare| mem::take(&mut rare.callbacks)).unwrap_or_default();
+                *self = Self::Rare(rare);
+                (None, all)
+            }
+        };
+        only.into_iter().chain(all)
     }
 }
 
@@ -99,30 +166,41 @@ struct Callback {
     context: Py<PyAny>,
 }
 
+/// Each knows what there is to know in that state, the name of the Rust function by its path or by the task: fields for
+/// all of them would make every future larger.
 enum Outcome {
-    /// With what runs behind it; `None` when nobody wants its result.
-    Pending(Option<Arc<dyn Cancel>>),
-    Done(Py<PyAny>),
-    Failed(Py<PyBaseException>),
+    /// With what runs behind it, and where that runs.
+    Pending(Arc<dyn Cancel>, Process),
+    /// Pending, and nobody wants its result.
+    Abandoned(Path, Process),
+    Done(Py<PyAny>, Path),
+    Failed(Py<PyBaseException>, Path),
     /// With the exception, when it was the Rust future that raised it.
-    Cancelled(Option<Py<PyBaseException>>),
+    Cancelled(Option<Py<PyBaseException>>, Path),
 }
 
 impl Outcome {
     /// The outcome, with the traceback of an exception.
-    fn of(py: Python<'_>, settlement: Settlement) -> PyResult<(Self, Option<Py<PyTraceback>>)> {
+    fn of(py: Python<'_>, settlement: Settlement, path: Path) -> PyResult<(Self, Option<Py<PyTraceback>>)> {
         Ok(match settlement {
-            Settlement::Done(value) => (Self::Done(value), None),
-            Settlement::Cancelled => (Self::Cancelled(None), None),
+            Settlement::Done(value) => (Self::Done(value, path), None),
+            Settlement::Cancelled => (Self::Cancelled(None, path), None),
             // As for a task whose coroutine raises it.
             Settlement::Failed(error) if error.matches(py, cancelled_error_class(py)?)? => {
-                (Self::Cancelled(Some(error.into_value(py))), None)
+                (Self::Cancelled(Some(error.into_value(py)), path), None)
             }
             Settlement::Failed(error) => {
                 let traceback = error.traceback(py).map(Bound::unbind);
-                (Self::Failed(error.into_value(py)), traceback)
+                (Self::Failed(error.into_value(py), path), traceback)
             }
         })
+    }
+
+    fn path(&self) -> Path {
+        match self {
+            Self::Pending(task, _) => task.path(),
+            Self::Abandoned(path, _) | Self::Done(_, path) | Self::Failed(_, path) | Self::Cancelled(_, path) => *path,
+        }
     }
 }
 
@@ -151,15 +229,9 @@ impl Settlement {
 impl AsyncioFuture {
     pub(crate) fn new<'py>(event_loop: Bound<'py, PyAny>, task: Arc<dyn Cancel>) -> PyResult<Bound<'py, Object<Self>>> {
         let py = event_loop.py();
-        let future = Self {
-            event_loop: event_loop.unbind(),
-            path: task.path(),
-            blocking: AtomicBool::new(false),
-            log_traceback: AtomicBool::new(false),
-            process: Process::current(),
-            state: SpinLock::new(State { outcome: Outcome::Pending(Some(task)), first: None, rare: None }),
-        };
-        class::new(py, future)
+        let state = State { outcome: Outcome::Pending(task, Process::current()), extras: Extras::default() };
+        let flags = Flags { blocking: AtomicBool::new(false), log_traceback: AtomicBool::new(false) };
+        class::new(py, Self { event_loop: event_loop.unbind(), state: SpinLock::with(state, flags) })
     }
 
     /// Settles the waiter that the event loop has under `key`, on the loop's thread.
@@ -173,8 +245,8 @@ impl AsyncioFuture {
 
     fn settle(this: &Bound<'_, Object<Self>>, settlement: Settlement, resume: Resume) -> PyResult<()> {
         let (py, future) = (this.py(), this.get());
-        let (outcome, traceback) = Outcome::of(py, settlement)?;
-        let (first, more, timer, done, garbage) = {
+        let (outcome, traceback) = Outcome::of(py, settlement, future.path(py))?;
+        let (callbacks, timer, done, garbage) = {
             let mut state = future.state.lock(py);
             if state.is_done() {
                 // A cancellation took too long, and was settled without the Rust future's end.
@@ -182,25 +254,24 @@ impl AsyncioFuture {
             }
             let (outcome, unwanted) = match outcome {
                 // Whoever cancelled it was told that it would be.
-                Outcome::Done(value) if state.cancel_requested() => (Outcome::Cancelled(None), Some(value)),
+                Outcome::Done(value, path) if state.cancel_requested() => (Outcome::Cancelled(None, path), Some(value)),
                 outcome => (outcome, None),
             };
-            if let Outcome::Failed(_) = outcome {
-                future.log_traceback.store(state.task().is_some(), Ordering::Relaxed);
+            if let Outcome::Failed(..) = outcome {
+                future.state.beside.log_traceback.store(state.task().is_some(), Ordering::Relaxed);
             }
-            if traceback.is_some() {
-                state.rare().traceback = traceback;
-            }
-            let done = matches!(outcome, Outcome::Done(_));
+            let done = matches!(outcome, Outcome::Done(..));
             let pending = mem::replace(&mut state.outcome, outcome);
-            let first = state.first.take();
-            let rare = state.rare.as_deref_mut();
-            let (more, timer) = rare.map(|rare| (mem::take(&mut rare.more), rare.timer.take())).unwrap_or_default();
-            (first, more, timer, done, (pending, unwanted))
+            let callbacks = state.extras.take_callbacks();
+            let timer = state.extras.rare_mut().and_then(|rare| rare.timer.take());
+            if traceback.is_some() {
+                state.extras.with_rare(|rare| rare.traceback = traceback);
+            }
+            (callbacks, timer, done, (pending, unwanted))
         };
         drop(garbage);
         let (mut result, mut now) = (Ok(()), resume == Resume::Now);
-        for Callback { function, context } in first.into_iter().chain(more) {
+        for Callback { function, context } in callbacks {
             let (function, context) = (function.bind(py), context.bind(py));
             // Whatever comes after a callback that has to wait for the loop's next turn waits too, so that the order
             // stays; and when a task's step has raised, it is the loop that shall see it first.
@@ -222,19 +293,21 @@ impl AsyncioFuture {
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
     pub(crate) fn abandon(&self, py: Python<'_>) {
-        let task = match &mut self.state.lock(py).outcome {
-            Outcome::Pending(task) => task.take(),
-            _ => None,
+        let (pending, left_behind) = {
+            let mut state = self.state.lock(py);
+            let Outcome::Pending(task, process) = &state.outcome else { return };
+            let (abandoned, left_behind) = (Outcome::Abandoned(task.path(), *process), state.is_left_behind());
+            (mem::replace(&mut state.outcome, abandoned), left_behind)
         };
-        match task {
-            Some(task) if self.process.is_current() => task.cancel(),
-            left_behind => mem::forget(left_behind),
+        match pending {
+            Outcome::Pending(task, _) if !left_behind => task.cancel(),
+            pending => mem::forget(pending),
         }
     }
 
     /// The path of the Rust future's type.
-    pub(crate) fn path(&self) -> Path {
-        self.path
+    pub(crate) fn path(&self, py: Python<'_>) -> Path {
+        self.state.lock(py).outcome.path()
     }
 
     /// Whether it has been settled.
@@ -243,8 +316,8 @@ impl AsyncioFuture {
     }
 
     /// Whether a task that it was yielded to waits for it, if it is pending.
-    pub(crate) fn is_awaited(&self) -> bool {
-        self.process.is_current() && !self.blocking.load(Ordering::Relaxed)
+    pub(crate) fn is_awaited(&self, py: Python<'_>) -> bool {
+        !self.state.beside.blocking.load(Ordering::Relaxed) && !self.state.lock(py).is_left_behind()
     }
 
     /// The result, as `result()` gives or raises it; nothing as long as it is pending.
@@ -252,19 +325,19 @@ impl AsyncioFuture {
         let (error, traceback) = {
             let state = self.state.lock(py);
             match &state.outcome {
-                Outcome::Pending(_) => return None,
-                Outcome::Done(value) => return Some(Ok(value.bind(py).clone())),
-                Outcome::Failed(error) => {
-                    let traceback = state.rare.as_ref().and_then(|rare| rare.traceback.as_ref());
+                Outcome::Pending(..) | Outcome::Abandoned(..) => return None,
+                Outcome::Done(value, _) => return Some(Ok(value.bind(py).clone())),
+                Outcome::Failed(error, _) => {
+                    let traceback = state.extras.rare().and_then(|rare| rare.traceback.as_ref());
                     (error.clone_ref(py), traceback.map(|traceback| traceback.clone_ref(py)))
                 }
-                Outcome::Cancelled(_) => {
+                Outcome::Cancelled(..) => {
                     drop(state);
                     return Some(self.cancelled_error(py).and_then(Err));
                 }
             }
         };
-        self.log_traceback.store(false, Ordering::Relaxed);
+        self.state.beside.log_traceback.store(false, Ordering::Relaxed);
         let error = error::of_object(py, error);
         error.set_traceback(py, traceback.map(|traceback| traceback.into_bound(py)));
         Some(Err(error))
@@ -276,10 +349,10 @@ impl AsyncioFuture {
         if let Some(result) = future.result(py) {
             return result.map(Sent::Return);
         }
-        if !future.process.is_current() {
-            return Err(error::forked(&format!("the Rust future '{}'", future.path.name())));
+        if future.state.lock(py).is_left_behind() {
+            return Err(error::forked(&format!("the Rust future '{}'", future.path(py).name())));
         }
-        if future.blocking.swap(true, Ordering::Relaxed) {
+        if future.state.beside.blocking.swap(true, Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err("await wasn't used with future"));
         }
         Ok(Sent::Yield(this.clone().into_any()))
@@ -287,9 +360,9 @@ impl AsyncioFuture {
 
     fn state_name(&self, py: Python<'_>) -> &'static str {
         match self.state.lock(py).outcome {
-            Outcome::Pending(_) => "PENDING",
-            Outcome::Done(_) | Outcome::Failed(_) => "FINISHED",
-            Outcome::Cancelled(_) => "CANCELLED",
+            Outcome::Pending(..) | Outcome::Abandoned(..) => "PENDING",
+            Outcome::Done(..) | Outcome::Failed(..) => "FINISHED",
+            Outcome::Cancelled(..) => "CANCELLED",
         }
     }
 
@@ -297,10 +370,10 @@ impl AsyncioFuture {
         let (raised, message) = {
             let state = self.state.lock(py);
             let raised = match &state.outcome {
-                Outcome::Cancelled(Some(error)) => Some(error.clone_ref(py)),
+                Outcome::Cancelled(Some(error), _) => Some(error.clone_ref(py)),
                 _ => None,
             };
-            (raised, state.rare.as_ref().and_then(|rare| Some(rare.cancel_message.as_ref()?.clone_ref(py))))
+            (raised, state.cancel_message(py))
         };
         match raised {
             Some(error) => Ok(error::of_object(py, error)),
@@ -311,15 +384,15 @@ impl AsyncioFuture {
     /// Tells the loop's exception handler about an exception that nobody has retrieved.
     fn report_unretrieved(this: &Bound<'_, Object<Self>>) -> PyResult<()> {
         let (py, future) = (this.py(), this.get());
-        if !future.log_traceback.swap(false, Ordering::Relaxed) {
+        if !future.state.beside.log_traceback.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let error = match &future.state.lock(py).outcome {
-            Outcome::Failed(error) => error.clone_ref(py),
+        let (error, path) = match &future.state.lock(py).outcome {
+            Outcome::Failed(error, path) => (error.clone_ref(py), *path),
             _ => return Ok(()),
         };
         let context = PyDict::new(py);
-        let message = format!("exception of the Rust future '{}' was never retrieved", future.path.qualified_name());
+        let message = format!("exception of the Rust future '{}' was never retrieved", path.qualified_name());
         context.set_item(intern!(py, "message"), message)?;
         context.set_item(intern!(py, "exception"), error)?;
         context.set_item(intern!(py, "future"), this)?;
@@ -352,43 +425,41 @@ impl Class for AsyncioFuture {
     }
 
     fn repr(this: &Bound<'_, Object<Self>>) -> PyResult<String> {
-        let future = this.get();
-        Ok(format!("<Future of '{}' {}>", future.path.qualified_name(), future.state_name(this.py()).to_lowercase()))
+        let (py, future) = (this.py(), this.get());
+        Ok(format!("<Future of '{}' {}>", future.path(py).qualified_name(), future.state_name(py).to_lowercase()))
     }
 
     fn traverse(&self, visit: &Visit) {
         visit.call(&self.event_loop);
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         let Some(state) = self.state.try_lock(visit.attached()) else { return };
-        for callback in state.callbacks() {
+        for callback in state.extras.callbacks() {
             visit.call(&callback.function);
             visit.call(&callback.context);
         }
-        for object in state.rare.iter().flat_map(|rare| rare.cancel_message.iter().chain(&rare.timer)) {
-            visit.call(object);
+        if let Some(rare) = state.extras.rare() {
+            rare.cancel_message.iter().chain(&rare.timer).for_each(|object| visit.call(object));
+            rare.traceback.iter().for_each(|traceback| visit.call(traceback));
         }
-        state.rare.iter().filter_map(|rare| rare.traceback.as_ref()).for_each(|traceback| visit.call(traceback));
         match &state.outcome {
-            Outcome::Done(value) => visit.call(value),
-            Outcome::Failed(error) | Outcome::Cancelled(Some(error)) => visit.call(error),
-            Outcome::Pending(_) | Outcome::Cancelled(None) => {}
+            Outcome::Done(value, _) => visit.call(value),
+            Outcome::Failed(error, _) | Outcome::Cancelled(Some(error), _) => visit.call(error),
+            Outcome::Pending(..) | Outcome::Abandoned(..) | Outcome::Cancelled(None, _) => {}
         }
     }
 
     fn clear(&self, py: Python<'_>) {
         let garbage = {
             let mut state = self.state.lock(py);
-            let outcome = match state.outcome {
-                Outcome::Pending(_) => None,
-                _ => Some(mem::replace(&mut state.outcome, Outcome::Cancelled(None))),
-            };
-            (state.first.take(), state.rare.take(), outcome)
+            let path = state.outcome.path();
+            let outcome = state.is_done().then(|| mem::replace(&mut state.outcome, Outcome::Cancelled(None, path)));
+            (mem::take(&mut state.extras), outcome)
         };
         drop(garbage);
     }
 
     fn has_last_words(&mut self) -> bool {
-        *self.log_traceback.get_mut()
+        *self.state.beside.log_traceback.get_mut()
     }
 
     fn finalize(this: &Bound<'_, Object<Self>>) {

@@ -20,20 +20,28 @@ use super::primitives::{AtomicBool, GIL, Ordering, yield_now};
 /// As with `Lock`, nothing can panic while it is held, which is for a few instructions: Python is
 /// not called, no waker is woken, and no user's value is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct SpinLock<T> {
+pub(crate) struct SpinLock<T, B = ()> {
     locked: AtomicBool,
+    /// What needs no lock, and has the room that the alignment of `value` leaves.
+    pub(crate) beside: B,
     value: UnsafeCell<T>,
 }
 
 // SAFETY: a reference to the value is had by whoever has locked it, which is one thread at a time.
-unsafe impl<T: Send> Sync for SpinLock<T> {}
+unsafe impl<T: Send, B: Sync> Sync for SpinLock<T, B> {}
 
 impl<T> SpinLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { locked: AtomicBool::new(false), value: UnsafeCell::new(value) }
+        Self::with(value, ())
+    }
+}
+
+impl<T, B> SpinLock<T, B> {
+    pub(crate) fn with(value: T, beside: B) -> Self {
+        Self { locked: AtomicBool::new(false), beside, value: UnsafeCell::new(value) }
     }
 
-    pub(crate) fn lock(&self, py: Python<'_>) -> SpinLockGuard<'_, T> {
+    pub(crate) fn lock(&self, py: Python<'_>) -> SpinLockGuard<'_, T, B> {
         loop {
             if let Some(guard) = self.try_lock(py) {
                 return guard;
@@ -42,7 +50,7 @@ impl<T> SpinLock<T> {
         }
     }
 
-    pub(crate) fn try_lock(&self, _: Python<'_>) -> Option<SpinLockGuard<'_, T>> {
+    pub(crate) fn try_lock(&self, _: Python<'_>) -> Option<SpinLockGuard<'_, T, B>> {
         // Acquire pairs with the release of whoever had it locked before.
         let locked = if !GIL {
             self.locked.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err()
@@ -64,9 +72,9 @@ impl<T> SpinLock<T> {
 
 /// The right to use the value, for the thread that has got it.
 #[derive(Debug)]
-pub(crate) struct SpinLockGuard<'a, T>(&'a SpinLock<T>, PhantomData<*const ()>);
+pub(crate) struct SpinLockGuard<'a, T, B = ()>(&'a SpinLock<T, B>, PhantomData<*const ()>);
 
-impl<T> Deref for SpinLockGuard<'_, T> {
+impl<T, B> Deref for SpinLockGuard<'_, T, B> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -75,14 +83,14 @@ impl<T> Deref for SpinLockGuard<'_, T> {
     }
 }
 
-impl<T> DerefMut for SpinLockGuard<'_, T> {
+impl<T, B> DerefMut for SpinLockGuard<'_, T, B> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: there is one guard at a time, and it is borrowed exclusively.
         unsafe { &mut *self.0.value.get() }
     }
 }
 
-impl<T> Drop for SpinLockGuard<'_, T> {
+impl<T, B> Drop for SpinLockGuard<'_, T, B> {
     fn drop(&mut self) {
         self.0.locked.store(false, Ordering::Release);
     }
