@@ -2,6 +2,7 @@
 
 use std::{
     future::{self, Future},
+    process::ExitCode,
     sync::Arc,
     thread,
     time::Duration,
@@ -9,12 +10,19 @@ use std::{
 
 use futures::{channel::oneshot, future::join};
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
-use pyo3_await_pytests::program::in_child;
+use pyo3_await_pytests::program::{self, in_child};
 use pyo3_await_smol::{PythonFuture, RuntimeExt as _, Smol, into_future};
 use smol::{Executor, channel};
 
+/// A process in which nobody has used smol yet.
+const UNUSED: &str = "unused";
+
+fn main() -> ExitCode {
+    program::main(&[(UNUSED, || child_of_a_parent_without_smol().expect("it gives no error"))], tests)
+}
+
 #[pyo3_await_tokio::main]
-async fn main() -> PyResult<()> {
+async fn tests() -> PyResult<()> {
     pyo3_await_tokio::testing::main().await
 }
 
@@ -95,13 +103,34 @@ async fn the_default_can_be_set_until_it_is_used() -> PyResult<()> {
     Ok(())
 }
 
+async fn nap() -> PyResult<()> {
+    smol::Timer::after(Duration::from_millis(1)).await;
+    Ok(())
+}
+
+#[pyo3_await_tokio::test(timeout = "60s")]
+fn a_forked_child_may_replace_the_default_that_its_parent_has_not_used() {
+    program::run(UNUSED);
+}
+
+fn child_of_a_parent_without_smol() -> PyResult<()> {
+    Python::initialize();
+    let (executor, _stop) = start("of the parent");
+    Smol::new(&executor).set_default()?;
+    in_child(|| {
+        let (executor, _stop) = start("of the child");
+        Smol::new(&executor).set_default()?;
+        Python::attach(|py| {
+            pyo3_await_smol::run(py, nap())?;
+            let ran_on: Option<String> = pyo3_await_smol::run(py, thread_name())?;
+            assert_eq!(ran_on.as_deref(), Some("of the child"));
+            Ok(())
+        })
+    })
+}
+
 #[pyo3_await_tokio::test(timeout = "60s")]
 fn a_forked_child_is_told_that_the_thread_for_timers_is_not_there() -> PyResult<()> {
-    async fn nap() -> PyResult<()> {
-        smol::Timer::after(Duration::from_millis(1)).await;
-        Ok(())
-    }
-
     Python::attach(|py| Smol::global().block_on(py, nap()))?;
     in_child(|| {
         let (executor, _stop) = start("of the child");
