@@ -1,7 +1,7 @@
 //! What `#[main]` expands to calls: the beginning and the end of a program whose main thread is Python's.
 
 use std::{
-    any::Any,
+    any::{self, Any},
     env,
     ffi::OsString,
     fmt,
@@ -31,11 +31,11 @@ use crate::{
 pub static EARLY: [fn() -> Option<ExitCode>];
 
 /// What is asked, in no order, when the main function has ended and its exit code is known, before `atexit`'s functions
-/// are called: each may make another code of it.
+/// are called: each is given the function's path and the code, and may make another code of it.
 ///
-/// The test harness sees here that its run was not cut short.
+/// The test harness sees here that its run was not cut short, nor forgotten.
 #[linkme::distributed_slice]
-pub static LATE: [fn(u8) -> u8];
+pub static LATE: [fn(&str, u8) -> u8];
 
 /// What an async main function or a test may return.
 #[diagnostic::on_unimplemented(
@@ -85,6 +85,7 @@ where
     R: Runtime,
     F: Future<Output: Output> + Send + 'static,
 {
+    let path = any::type_name_of_val(&main);
     if let Some(code) = EARLY.iter().find_map(|early| early()) {
         return code;
     }
@@ -107,7 +108,7 @@ where
             // The panic hook has said why.
             Ok(Ok(Outcome::Panicked)) | Err(_) => 101,
         };
-        end(py, LATE.iter().fold(code, |code, late| late(code)))
+        end(py, LATE.iter().fold(code, |code, late| late(path, code)))
     })
 }
 

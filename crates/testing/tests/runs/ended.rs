@@ -10,6 +10,10 @@ use crate::{
 pub(crate) const CASES: &[Case] =
     cases![a_run_that_python_ends_has_failed, the_exit_code_of_an_error_is_kept, a_run_that_was_forgotten_has_failed,];
 
+/// It runs no tests.
+#[pyo3_await_tokio::main]
+pub(crate) async fn main() {}
+
 #[pyo3_await_tokio::test]
 async fn well() -> PyResult<()> {
     python(c"import sys\nasync def main(): sys.exit(0)").await?;

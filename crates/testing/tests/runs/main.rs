@@ -24,7 +24,7 @@ use support::{Case, Run, Subject, run, subject};
 
 fn main() -> ExitCode {
     let subjects: &[Subject] = &[
-        ("forgetful", forgetful),
+        ("forgetful", ended::main),
         ("harness", harness),
         ("one_thread", one_thread),
         ("prepared", prepared),
@@ -54,9 +54,6 @@ const END: &[Case] = cases![the_end_is_that_of_a_python_program];
 async fn harness() -> PyResult<()> {
     pyo3_await_tokio::testing::main().await
 }
-
-#[pyo3_await_tokio::main]
-async fn forgetful() {}
 
 #[pyo3_await_tokio::main(flavor = "current_thread")]
 async fn one_thread() -> PyResult<()> {
