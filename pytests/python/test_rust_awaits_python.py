@@ -302,7 +302,8 @@ async def test_without_locals_the_error_names_the_way_out():
         bridge.call_without_locals(awaitable)
     assert str(caught.value) == (
         "no event loop: not inside a coroutine, and no TaskLocals in scope; "
-        "take TaskLocals::current(py) where a loop runs, and wrap the future in scope(locals, ...)"
+        "take TaskLocals::current(py) where a loop runs, and wrap the future in scope(locals, ...); "
+        "where none runs, run(py, ...) has one"
     )
 
 

@@ -120,7 +120,8 @@ pub(crate) fn not_async_iterable(object: &Bound<'_, PyAny>) -> PyErr {
 pub(crate) fn no_event_loop() -> PyErr {
     PyRuntimeError::new_err(
         "no event loop: not inside a coroutine, and no TaskLocals in scope; \
-         take TaskLocals::current(py) where a loop runs, and wrap the future in scope(locals, ...)",
+         take TaskLocals::current(py) where a loop runs, and wrap the future in scope(locals, ...); \
+         where none runs, run(py, ...) has one",
     )
 }
 
@@ -135,6 +136,14 @@ pub(crate) fn not_in_a_task() -> PyErr {
 pub(crate) fn no_running_event_loop(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
         "no running event loop: {what} must be awaited inside one, for instance by asyncio.run(...)"
+    ))
+}
+
+/// A future that starts where it is made was made outside an event loop.
+pub(crate) fn no_event_loop_to_start_in(name: &str) -> PyErr {
+    PyRuntimeError::new_err(format!(
+        "no running event loop: into_asyncio_future starts the Rust future '{name}' where it is called, which must be \
+         in one, for instance in an async function; into_coroutine can be called anywhere"
     ))
 }
 

@@ -7,7 +7,7 @@ pub use pyo3::{Bound, IntoPyObject, PyAny, PyErr, PyResult, Python};
 
 pub use crate::run::LoopKind;
 use crate::{
-    Runtime, coroutine, local,
+    Runtime, TaskLocals, coroutine, error, local,
     task::{self, FirstPoll},
 };
 
@@ -50,5 +50,9 @@ where
     F: Future<Output = PyResult<T>> + Send + 'static,
     T: for<'a> IntoPyObject<'a> + Send + 'static,
 {
-    task::start(py, task::new(runtime, future, FirstPoll::OnRuntime), None).map(Bound::into_any)
+    let task = task::new(runtime, future, FirstPoll::OnRuntime);
+    let Some(locals) = TaskLocals::running(py)? else {
+        return Err(error::no_event_loop_to_start_in(task.path().name()));
+    };
+    task::start(py, task, Some(locals)).map(Bound::into_any)
 }

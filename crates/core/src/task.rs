@@ -198,9 +198,11 @@ impl Path {
     }
 }
 
-/// The full path of the function in which a future's type was written: an async block is a closure of it.
+/// The full path of the function in which a future's type was written: an async block is a closure of it, and a scope
+/// may be around that.
 fn function(path: &str) -> &str {
-    path.trim_end_matches("::{{closure}}")
+    let scoped = path.strip_prefix("pyo3_await::locals::Scope<").and_then(|path| path.strip_suffix('>'));
+    scoped.map_or_else(|| path.trim_end_matches("::{{closure}}"), function)
 }
 
 /// The name of the function at the end of a path: its last part, without generic arguments.
@@ -518,6 +520,7 @@ mod tests {
             ("fetch", "fetch"),
             ("client::fetch::{{closure}}::{{closure}}", "client::fetch"),
             ("client::fetch<i32>", "client::fetch"),
+            (std::any::type_name::<crate::Scope<std::future::Ready<u8>>>(), "core::future::ready::Ready"),
             ("client::Client<alloc::string::String>::fetch<fn() -> u8, Vec<u8>>", "client::Client::fetch"),
             ("<client::Client<u8> as client::Fetch<u8>>::fetch", "<client::Client as client::Fetch>::fetch"),
             ("client::<impl client::Fetch for u8>::fetch", "client::<impl client::Fetch for u8>::fetch"),
@@ -533,6 +536,7 @@ mod tests {
             ("client::fetch::{{closure}}", "fetch"),
             ("client::fetch", "fetch"),
             ("client::fetch<i32>", "fetch"),
+            ("pyo3_await::locals::Scope<client::fetch::{{closure}}>", "fetch"),
             ("client::Client<alloc::string::String>::fetch", "fetch"),
             ("<client::Client as client::Fetch<u8>>::fetch", "fetch"),
             ("futures_util::future::Map<client::fetch, fn(u8) -> client::Page>", "Map"),

@@ -59,19 +59,16 @@ fn list() -> Option<ExitCode> {
 }
 
 fn conclude(main: &str, code: u8) -> u8 {
-    if code != 0 {
+    // A main function of another name is the program's business, which may be to test what such functions do.
+    let forgotten = main.ends_with("::main") && !TESTS.is_empty() && !BEGUN.load(Ordering::Acquire);
+    if UNDER_WAY.load(Ordering::Acquire) {
+        eprintln!("error: the program was ended before all tests had run");
+    } else if code == 0 && forgotten {
+        eprintln!("error: no test has run: let the main function end with `testing::main().await`");
+    } else {
         return code;
     }
-    if UNDER_WAY.load(Ordering::Acquire) {
-        eprintln!("error: the program was ended, by `SystemExit`, before all tests had run");
-        return FAILED;
-    }
-    // One of another name is the program's business, which may be to test what such functions do.
-    if main.ends_with("::main") && !TESTS.is_empty() && !BEGUN.load(Ordering::Acquire) {
-        eprintln!("error: no test has run: let the main function end with `testing::main().await`");
-        return FAILED;
-    }
-    code
+    if code == 0 { FAILED } else { code }
 }
 
 /// Runs the tests that the command line asks for, and ends the program.

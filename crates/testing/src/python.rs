@@ -85,7 +85,9 @@ impl Mark {
 /// The text that Python writes for an exception.
 pub(crate) fn traceback(py: Python<'_>, error: &PyErr) -> String {
     let lines = py.import("traceback").and_then(|traceback| {
-        let lines = traceback.call_method1("format_exception", (error.value(py),))?;
+        // Before Python 3.12 the value of an error that was not caught does not have its traceback yet.
+        let error = error.clone_ref(py).into_value(py);
+        let lines = traceback.call_method1("format_exception", (error,))?;
         lines.extract::<Vec<String>>()
     });
     lines.map_or_else(|_| error.to_string(), |lines| lines.concat().trim_end().to_owned())

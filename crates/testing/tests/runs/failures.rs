@@ -1,5 +1,7 @@
 //! Failures, each of its own kind, and what is said of them.
 
+use pyo3::prelude::*;
+
 use crate::{run_tests, support::Case};
 
 pub(crate) const CASES: &[Case] = cases![failures_say_what_happened, should_panic_looks_at_the_message,];
@@ -31,6 +33,11 @@ async fn fails_instead() -> Result<(), String> {
 }
 
 #[pyo3_await_tokio::test]
+async fn raises_in_place() -> PyResult<()> {
+    Python::attach(|py| py.run(c"def find():\n    raise KeyError('x')\nfind()", None, None))
+}
+
+#[pyo3_await_tokio::test]
 async fn panics_when_it_is_dropped() {
     struct Bomb;
 
@@ -52,8 +59,9 @@ fn failures_say_what_happened() {
     run.prints("File \"subject.py\", line 2, in main").prints("\nValueError: out of range\n");
 
     let run = run_tests(&["failures::"]);
-    run.exits_with(101).prints("0 passed; 6 failed; 0 ignored;");
+    run.exits_with(101).prints("0 passed; 7 failed; 0 ignored;");
     run.prints("---- failures::returns_an_error ----\nError: ParseIntError { kind: InvalidDigit }\n");
+    run.prints("---- failures::raises_in_place ----\nTraceback (most recent call last):\n").prints("line 2, in find");
     run.prints("---- failures::panics_in_a_thread ----\npanicked at ").prints(":\nin a thread\n");
     run.prints("---- failures::panics_when_it_is_dropped ----\npanicked at ").prints(":\ndropped\n");
 }
