@@ -3,6 +3,7 @@
 import asyncio
 import collections.abc
 import contextvars
+import functools
 import gc
 import inspect
 import sys
@@ -378,6 +379,49 @@ async def test_gather_is_told_in_the_order_in_which_the_callbacks_came():
     await asyncio.gather(*gathered)
     await turns()
     assert told == ([False, True], [False, True])
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "fails"])
+@pytest.mark.parametrize(
+    "steps",
+    ["", "+a", "+a +b +c", "+a cancel +b", "cancel +a +b", "+a -a +b", "+a +b -a +c", "+a +b -a -b", "+a +b cancel -a +a +c"],
+)
+async def test_callbacks_are_called_in_the_order_in_which_they_came(steps, fails):
+    gate, error = bridge.Gate(), ValueError("raised")
+    future = gate.fail("future", error) if fails else gate.wait("future", 1)
+    reference = asyncio.get_running_loop().create_future()
+    told = {future: "", reference: ""}
+
+    def tell(name, done):
+        told[done] += name
+
+    callbacks = {name: functools.partial(tell, name) for name in "abc"}
+    for step in steps.split():
+        if step == "cancel":
+            # asyncio's own would be done at once.
+            assert future.cancel("why") and future._cancel_message == "why"
+            continue
+        change, name = step
+        for one in told:
+            if change == "+":
+                one.add_done_callback(callbacks[name])
+            else:
+                assert one.remove_done_callback(callbacks[name]) == 1
+        assert (future._callbacks or []) == (reference._callbacks or [])
+    if "cancel" in steps:
+        reference.cancel("why")
+    elif fails:
+        gate.open(1)
+        reference.set_exception(error)
+    else:
+        gate.open(1)
+        reference.set_result(1)
+    await asyncio.wait([future, reference])
+    await turns()
+    assert told[future] == told[reference]
+    assert outcome(future.result) == outcome(reference.result)
+    # What was called is forgotten.
+    assert future._callbacks is None
 
 
 async def test_calls_back_in_the_context_of_each_callback():

@@ -38,7 +38,7 @@ enum Stage {
     /// A step is under way: another `send`, `throw` or `close` is refused.
     Running(Path),
     /// The Rust future runs, and the waiter was yielded.
-    Suspended(Py<Object<AsyncioFuture>>),
+    Suspended(Py<Object<AsyncioFuture>>, Path),
     /// It has returned, raised or been closed.
     Closed(Path),
 }
@@ -68,7 +68,7 @@ impl<'a, 'py> Step<'a, 'py> {
     /// Begins a step, and gives the stage that the coroutine was in.
     fn begin(py: Python<'py>, coroutine: &'a Coroutine) -> PyResult<(Self, Stage)> {
         let mut state = coroutine.0.lock(py);
-        let path = state.stage.path(py);
+        let path = state.stage.path();
         let stage = mem::replace(&mut state.stage, Stage::Running(path));
         drop(state);
         if let Stage::Running(_) = stage {
@@ -104,14 +104,14 @@ impl Coroutine {
                     Polled::Waits(task) => step.go_on(task::start(py, task, locals)?),
                 }
             }
-            Stage::Suspended(future) => {
+            Stage::Suspended(future, path) => {
                 let future = future.into_bound(py);
                 if let Some(result) = future.get().result(py) {
                     return result.map(Sent::Return);
                 }
                 if future.get().is_awaited(py) {
                     // The task that it has been yielded to comes back when it is done.
-                    step.next = Stage::Suspended(future.unbind());
+                    step.next = Stage::Suspended(future.unbind(), path);
                     return Err(PyRuntimeError::new_err("coroutine is being awaited already"));
                 }
                 step.go_on(future)
@@ -140,7 +140,7 @@ impl Coroutine {
 
     fn name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let state = self.0.lock(py);
-        let (path, set) = (state.stage.path(py), state.renamed.as_ref().and_then(|names| names.name.as_ref()));
+        let (path, set) = (state.stage.path(), state.renamed.as_ref().and_then(|names| names.name.as_ref()));
         let set = set.map(|name| name.bind(py).clone());
         drop(state);
         set.unwrap_or_else(|| PyString::new(py, path.name()))
@@ -148,7 +148,7 @@ impl Coroutine {
 
     fn qualified_name<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
         let state = self.0.lock(py);
-        let (path, set) = (state.stage.path(py), state.renamed.as_ref().and_then(|names| names.qualified.as_ref()));
+        let (path, set) = (state.stage.path(), state.renamed.as_ref().and_then(|names| names.qualified.as_ref()));
         let set = set.map(|name| name.bind(py).clone());
         drop(state);
         set.unwrap_or_else(|| PyString::new(py, &path.qualified_name()))
@@ -158,7 +158,7 @@ impl Coroutine {
         match &self.0.lock(py).stage {
             Stage::Created(..) => "created",
             Stage::Running(_) => "running",
-            Stage::Suspended(_) => "suspended",
+            Stage::Suspended(..) => "suspended",
             Stage::Closed(_) => "closed",
         }
     }
@@ -168,7 +168,7 @@ impl<'py> Step<'_, 'py> {
     fn go_on(&mut self, future: Bound<'py, Object<AsyncioFuture>>) -> PyResult<Sent<'py>> {
         match AsyncioFuture::resume(&future) {
             Ok(Sent::Yield(object)) => {
-                self.next = Stage::Suspended(future.unbind());
+                self.next = Stage::Suspended(future.unbind(), self.next.path());
                 Ok(Sent::Yield(object))
             }
             Ok(Sent::Return(value)) => Ok(Sent::Return(value)),
@@ -225,7 +225,7 @@ impl Class for Coroutine {
     fn traverse(&self, visit: &Visit) {
         // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         if let Some(state) = self.0.try_lock(visit.attached()) {
-            if let Stage::Suspended(future) = &state.stage {
+            if let Stage::Suspended(future, _) = &state.stage {
                 visit.call(future);
             }
         }
@@ -233,8 +233,8 @@ impl Class for Coroutine {
 
     fn clear(&self, py: Python<'_>) {
         let mut state = self.0.lock(py);
-        if let Stage::Suspended(_) = state.stage {
-            let closed = Stage::Closed(state.stage.path(py));
+        if let Stage::Suspended(..) = state.stage {
+            let closed = Stage::Closed(state.stage.path());
             let old = mem::replace(&mut state.stage, closed);
             drop(state);
             old.abandon(py);
@@ -260,18 +260,17 @@ impl Class for Coroutine {
 
 impl Stage {
     /// Where the names come from.
-    fn path(&self, py: Python<'_>) -> Path {
+    fn path(&self) -> Path {
         match self {
             Self::Created(task, _) => task.path(),
-            Self::Suspended(future) => future.get().path(py),
-            Self::Running(path) | Self::Closed(path) => *path,
+            Self::Running(path) | Self::Suspended(_, path) | Self::Closed(path) => *path,
         }
     }
 
     /// Ends what has been started, and what has not.
     fn abandon(self, py: Python<'_>) {
         match self {
-            Self::Suspended(future) => future.get().abandon(py),
+            Self::Suspended(future, _) => future.get().abandon(py),
             // What it refers to may be another process's runtime.
             Self::Created(task, process) if !process.is_current() => mem::forget(task),
             Self::Created(..) | Self::Running(_) | Self::Closed(_) => {}
@@ -282,12 +281,11 @@ impl Stage {
 impl Drop for Coroutine {
     fn drop(&mut self) {
         let state = self.0.get_mut();
-        if let Stage::Created(..) | Stage::Suspended(_) = state.stage {
+        if let Stage::Created(..) | Stage::Suspended(..) = state.stage {
+            let closed = Stage::Closed(state.stage.path());
+            let stage = mem::replace(&mut state.stage, closed);
             // A Python object is dropped attached.
-            Python::try_attach(|py| {
-                let closed = Stage::Closed(state.stage.path(py));
-                mem::replace(&mut state.stage, closed).abandon(py);
-            });
+            Python::try_attach(|py| stage.abandon(py));
         }
     }
 }
@@ -357,7 +355,7 @@ fn string(attribute: &str, value: &Bound<'_, PyAny>) -> PyResult<Py<PyString>> {
 fn cr_await<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     let py = this.py();
     match &this.get().0.lock(this.py()).stage {
-        Stage::Suspended(future) => Ok(future.clone_ref(py).into_bound(py).into_any()),
+        Stage::Suspended(future, _) => Ok(future.clone_ref(py).into_bound(py).into_any()),
         _ => Ok(py.None().into_bound(py)),
     }
 }
@@ -368,7 +366,7 @@ fn cr_running<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
 }
 
 fn cr_suspended<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
-    let suspended = matches!(this.get().0.lock(this.py()).stage, Stage::Suspended(_));
+    let suspended = matches!(this.get().0.lock(this.py()).stage, Stage::Suspended(..));
     Ok(PyBool::new(this.py(), suspended).to_owned().into_any())
 }
 

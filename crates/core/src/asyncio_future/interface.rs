@@ -8,7 +8,10 @@ use pyo3::{
     types::{PyBool, PyList, PyString},
 };
 
-use super::{AsyncioFuture, Callback, Outcome, invalid_state};
+use super::{
+    AsyncioFuture, invalid_state,
+    state::{Callback, Outcome},
+};
 use crate::{
     class::{self, Arguments, Get, Members, Object},
     context,
@@ -16,7 +19,7 @@ use crate::{
 };
 
 pub(super) fn members() -> Members<AsyncioFuture> {
-    // SAFETY: it is where the flag is.
+    // SAFETY: an `AtomicBool` is a byte that is 0 or 1, as Python writes it, and this one is not under the lock.
     unsafe { Members::new().flag(c"_asyncio_future_blocking", offset_of!(AsyncioFuture, state.beside.blocking)) }
         .get_set(c"_log_traceback", log_traceback, set_log_traceback)
         .get(c"_loop", |this| Ok(event_loop(this)))

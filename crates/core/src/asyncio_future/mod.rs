@@ -5,11 +5,12 @@
 
 mod cancel;
 mod interface;
+mod state;
 mod wakeup;
 
 use std::{
     ffi::CStr,
-    mem, slice,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,18 +18,20 @@ use std::{
 };
 
 use pyo3::{
-    exceptions::{PyBaseException, PyRuntimeError},
+    exceptions::PyRuntimeError,
     prelude::*,
-    types::{PyDict, PyTraceback, PyType},
+    types::{PyDict, PyType},
 };
 
 pub(crate) use self::cancel::make_types;
-use self::wakeup::OfAsyncio;
+use self::{
+    state::{Callback, Outcome, State},
+    wakeup::OfAsyncio,
+};
 use crate::{
     class::{self, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     context, error,
     event_loop::{Delivery, InFlight, Resume, call_soon},
-    lifecycle::Process,
     once::{PyOnce, intern},
     sync::SpinLock,
     task::{Cancel, Path},
@@ -40,168 +43,12 @@ pub(crate) struct AsyncioFuture {
     state: SpinLock<State, Flags>,
 }
 
+/// What Python writes, or what is looked at by itself: without the lock.
 struct Flags {
     /// asyncio's protocol: true from the moment in which the future is yielded until the task has seen it.
     blocking: AtomicBool,
     /// There is an exception that nobody has retrieved.
     log_traceback: AtomicBool,
-}
-
-struct State {
-    outcome: Outcome,
-    extras: Extras,
-}
-
-/// What most futures have at most one of, and that is a callback: the waiting task's wake-up.
-enum Extras {
-    Callback(Callback),
-    /// Memory on demand.
-    Rare(Option<Box<Rare>>),
-}
-
-// Both have the same room; there are many futures.
-const _: () = assert!(size_of::<Extras>() == size_of::<Callback>());
-
-#[derive(Default)]
-struct Rare {
-    callbacks: Vec<Callback>,
-    cancel_requested: bool,
-    cancel_message: Option<Py<PyAny>>,
-    /// The handle of the timer that bounds a cancellation.
-    timer: Option<Py<PyAny>>,
-    /// The one that an exception had when it came, so that awaiting twice does not grow it.
-    traceback: Option<Py<PyTraceback>>,
-}
-
-impl State {
-    fn is_done(&self) -> bool {
-        !matches!(self.outcome, Outcome::Pending(..) | Outcome::Abandoned(..))
-    }
-
-    /// What runs behind it, if somebody wants its result.
-    fn task(&self) -> Option<&Arc<dyn Cancel>> {
-        match &self.outcome {
-            Outcome::Pending(task, _) => Some(task),
-            _ => None,
-        }
-    }
-
-    /// Whether it is pending, and what runs behind it runs in the process that has forked this one.
-    fn is_left_behind(&self) -> bool {
-        match self.outcome {
-            Outcome::Pending(_, process) | Outcome::Abandoned(_, process) => !process.is_current(),
-            _ => false,
-        }
-    }
-
-    fn cancel_requested(&self) -> bool {
-        self.extras.rare().is_some_and(|rare| rare.cancel_requested)
-    }
-
-    fn cancel_message(&self, py: Python<'_>) -> Option<Py<PyAny>> {
-        Some(self.extras.rare()?.cancel_message.as_ref()?.clone_ref(py))
-    }
-}
-
-impl Default for Extras {
-    fn default() -> Self {
-        Self::Rare(None)
-    }
-}
-
-impl Extras {
-    fn rare(&self) -> Option<&Rare> {
-        match self {
-            Self::Callback(_) => None,
-            Self::Rare(rare) => rare.as_deref(),
-        }
-    }
-
-    fn rare_mut(&mut self) -> Option<&mut Rare> {
-        match self {
-            Self::Callback(_) => None,
-            Self::Rare(rare) => rare.as_deref_mut(),
-        }
-    }
-
-    fn with_rare<T>(&mut self, f: impl FnOnce(&mut Rare) -> T) -> T {
-        let mut rare = match mem::take(self) {
-            Self::Rare(rare) => rare.unwrap_or_default(),
-            Self::Callback(callback) => Box::new(Rare { callbacks: vec![callback], ..Rare::default() }),
-        };
-        let value = f(&mut rare);
-        *self = Self::Rare(Some(rare));
-        value
-    }
-
-    fn callbacks(&self) -> &[Callback] {
-        match self {
-            Self::Callback(callback) => slice::from_ref(callback),
-            Self::Rare(rare) => rare.as_ref().map_or(&[], |rare| &rare.callbacks),
-        }
-    }
-
-    fn add_callback(&mut self, callback: Callback) {
-        match self {
-            Self::Rare(None) => *self = Self::Callback(callback),
-            _ => self.with_rare(|rare| rare.callbacks.push(callback)),
-        }
-    }
-
-    fn take_callbacks(&mut self) -> impl Iterator<Item = Callback> + use<> {
-        let (only, all) = match mem::take(self) {
-            Self::Callback(callback) => (Some(callback), Vec::new()),
-            Self::Rare(mut rare) => {
-                let all = rare.as_mut().map(|rare| mem::take(&mut rare.callbacks)).unwrap_or_default();
-                *self = Self::Rare(rare);
-                (None, all)
-            }
-        };
-        only.into_iter().chain(all)
-    }
-}
-
-struct Callback {
-    function: Py<PyAny>,
-    context: Py<PyAny>,
-}
-
-/// Each knows what there is to know in that state, the name of the Rust function by its path or by the task: fields for
-/// all of them would make every future larger.
-enum Outcome {
-    /// With what runs behind it, and where that runs.
-    Pending(Arc<dyn Cancel>, Process),
-    /// Pending, and nobody wants its result.
-    Abandoned(Path, Process),
-    Done(Py<PyAny>, Path),
-    Failed(Py<PyBaseException>, Path),
-    /// With the exception, when it was the Rust future that raised it.
-    Cancelled(Option<Py<PyBaseException>>, Path),
-}
-
-impl Outcome {
-    /// The outcome, with the traceback of an exception.
-    fn of(py: Python<'_>, settlement: Settlement, path: Path) -> PyResult<(Self, Option<Py<PyTraceback>>)> {
-        Ok(match settlement {
-            Settlement::Done(value) => (Self::Done(value, path), None),
-            Settlement::Cancelled => (Self::Cancelled(None, path), None),
-            // As for a task whose coroutine raises it.
-            Settlement::Failed(error) if error.matches(py, cancelled_error_class(py)?)? => {
-                (Self::Cancelled(Some(error.into_value(py)), path), None)
-            }
-            Settlement::Failed(error) => {
-                let traceback = error.traceback(py).map(Bound::unbind);
-                (Self::Failed(error.into_value(py), path), traceback)
-            }
-        })
-    }
-
-    fn path(&self) -> Path {
-        match self {
-            Self::Pending(task, _) => task.path(),
-            Self::Abandoned(path, _) | Self::Done(_, path) | Self::Failed(_, path) | Self::Cancelled(_, path) => *path,
-        }
-    }
 }
 
 /// How a Rust future ended, as Python sees it.
@@ -229,9 +76,9 @@ impl Settlement {
 impl AsyncioFuture {
     pub(crate) fn new<'py>(event_loop: Bound<'py, PyAny>, task: Arc<dyn Cancel>) -> PyResult<Bound<'py, Object<Self>>> {
         let py = event_loop.py();
-        let state = State { outcome: Outcome::Pending(task, Process::current()), extras: Extras::default() };
         let flags = Flags { blocking: AtomicBool::new(false), log_traceback: AtomicBool::new(false) };
-        class::new(py, Self { event_loop: event_loop.unbind(), state: SpinLock::with(state, flags) })
+        let state = SpinLock::with_beside(State::pending(task), flags);
+        class::new(py, Self { event_loop: event_loop.unbind(), state })
     }
 
     /// Settles the waiter that the event loop has under `key`, on the loop's thread.
@@ -293,15 +140,15 @@ impl AsyncioFuture {
 
     /// Has the Rust future dropped, without a word to Python: whoever waited for it is gone.
     pub(crate) fn abandon(&self, py: Python<'_>) {
-        let (pending, left_behind) = {
+        let pending = {
             let mut state = self.state.lock(py);
             let Outcome::Pending(task, process) = &state.outcome else { return };
-            let (abandoned, left_behind) = (Outcome::Abandoned(task.path(), *process), state.is_left_behind());
-            (mem::replace(&mut state.outcome, abandoned), left_behind)
+            let abandoned = Outcome::Abandoned(task.path(), *process);
+            mem::replace(&mut state.outcome, abandoned)
         };
         match pending {
-            Outcome::Pending(task, _) if !left_behind => task.cancel(),
-            pending => mem::forget(pending),
+            Outcome::Pending(task, process) if process.is_current() => task.cancel(),
+            left_behind => mem::forget(left_behind),
         }
     }
 
@@ -349,8 +196,12 @@ impl AsyncioFuture {
         if let Some(result) = future.result(py) {
             return result.map(Sent::Return);
         }
-        if future.state.lock(py).is_left_behind() {
-            return Err(error::forked(&format!("the Rust future '{}'", future.path(py).name())));
+        let left_behind = {
+            let state = future.state.lock(py);
+            state.is_left_behind().then(|| state.outcome.path())
+        };
+        if let Some(path) = left_behind {
+            return Err(error::forked(&format!("the Rust future '{}'", path.name())));
         }
         if future.state.beside.blocking.swap(true, Ordering::Relaxed) {
             return Err(PyRuntimeError::new_err("await wasn't used with future"));

@@ -22,7 +22,7 @@ use super::primitives::{AtomicBool, GIL, Ordering, yield_now};
 #[derive(Debug, Default)]
 pub(crate) struct SpinLock<T, B = ()> {
     locked: AtomicBool,
-    /// What needs no lock, and has the room that the alignment of `value` leaves.
+    /// What is read and written without the lock, in the room that the alignment of `value` leaves.
     pub(crate) beside: B,
     value: UnsafeCell<T>,
 }
@@ -32,12 +32,12 @@ unsafe impl<T: Send, B: Sync> Sync for SpinLock<T, B> {}
 
 impl<T> SpinLock<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self::with(value, ())
+        Self::with_beside(value, ())
     }
 }
 
 impl<T, B> SpinLock<T, B> {
-    pub(crate) fn with(value: T, beside: B) -> Self {
+    pub(crate) fn with_beside(value: T, beside: B) -> Self {
         Self { locked: AtomicBool::new(false), beside, value: UnsafeCell::new(value) }
     }
 
