@@ -424,6 +424,35 @@ async def test_callbacks_are_called_in_the_order_in_which_they_came(steps, fails
     assert future._callbacks is None
 
 
+async def test_callbacks_of_two_futures_are_called_in_the_order_of_their_ends():
+    gates = bridge.Gate(), bridge.Gate()
+    first, second = [gate.wait("future") for gate in gates]
+    told = []
+
+    async def wait_for(future):
+        await future
+        told.append("task of the second")
+
+    first.add_done_callback(lambda _: told.append("callback of the first"))
+    task = asyncio.ensure_future(wait_for(second))
+    await turns()
+    # The loop does not run between the two.
+    for gate in gates:
+        gate.open_while_attached(1)
+    await asyncio.wait([first, task])
+    assert told == ["callback of the first", "task of the second"]
+
+
+async def test_who_cancels_what_has_failed_has_seen_its_exception():
+    pair = await failed()
+    for future in pair.both:
+        assert future._log_traceback and not future.cancel()
+        assert not future._log_traceback
+    for future in (await pending()).both:
+        assert future.cancel()
+        assert not future._log_traceback
+
+
 async def test_calls_back_in_the_context_of_each_callback():
     pair = await pending()
     seen = []

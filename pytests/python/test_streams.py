@@ -6,6 +6,7 @@ import contextlib
 import gc
 import inspect
 import sys
+import threading
 import warnings
 import weakref
 
@@ -87,6 +88,9 @@ async def test_asend(numbers):
     assert await iterator.asend("ignored") == 1
     assert await iterator.asend(None) == 2
     assert (await outcome_of(iterator.asend(None)))[1] is StopAsyncIteration
+    closed = numbers(3)
+    await closed.aclose()
+    assert (await outcome_of(closed.asend("ignored")))[1] is StopAsyncIteration
 
 
 @pytest.mark.parametrize("kind", [StopAsyncIteration, StopIteration])
@@ -492,6 +496,55 @@ async def test_a_channel():
     assert [item async for item in receiver] == [None, "third"]
     with pytest.raises(bridge.ChannelClosed, match="has been received"):
         await receiver.receive()
+
+
+async def leave_in_a_cycle(gate):
+    """Leaves a local stream that was asked for an item, for the garbage collector to find."""
+
+    class Garbage:
+        def __init__(self):
+            self.itself = self
+            self.iterator = bridge.at_gate("local", gate)
+
+    async def ask(garbage):
+        await garbage.iterator.__anext__()
+
+    task = asyncio.ensure_future(ask(Garbage()))
+    await turns()
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.fixture
+def collect_elsewhere():
+    """Has another thread find what is garbage, which no other does meanwhile."""
+
+    def collect():
+        thread = threading.Thread(target=gc.collect)
+        thread.start()
+        thread.join()
+
+    gc.disable()
+    yield collect
+    gc.enable()
+
+
+async def test_a_local_stream_that_is_garbage_elsewhere_is_dropped_on_its_own_thread(collect_elsewhere):
+    gate = bridge.Gate()
+    await leave_in_a_cycle(gate)
+    collect_elsewhere()
+    assert (gate.started, gate.dropped) == (1, 0)
+    await drops(gate, 1)
+
+
+def test_a_local_stream_that_is_garbage_elsewhere_is_dropped_when_its_loop_is_closed(new_loop, collect_elsewhere):
+    gate = bridge.Gate()
+    loop = new_loop()
+    loop.run_until_complete(leave_in_a_cycle(gate))
+    collect_elsewhere()
+    assert (gate.started, gate.dropped) == (1, 0)
+    loop.close()
+    assert gate.dropped == 1
 
 
 async def test_an_end_that_is_garbage_closes_the_channel():

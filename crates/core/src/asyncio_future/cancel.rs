@@ -1,6 +1,11 @@
 //! Cancellation from Python, and the time that it may take.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    mem,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use pyo3::{
     gc::{PyTraverseError, PyVisit},
@@ -20,8 +25,11 @@ use crate::{
 impl AsyncioFuture {
     /// Asks the Rust future to stop; whoever waits learns of it when it has.
     pub(super) fn request_cancel(this: &Bound<'_, Object<Self>>, message: Option<Py<PyAny>>) -> PyResult<bool> {
+        let state = &this.get().state;
+        // Who cancels does not ask for the exception, if that was there before.
+        state.beside.log_traceback.store(false, Ordering::Relaxed);
         let (task, left_behind, _old_message) = {
-            let mut state = this.get().state.lock(this.py());
+            let mut state = state.lock(this.py());
             if state.is_done() {
                 return Ok(false);
             }
@@ -48,7 +56,7 @@ impl AsyncioFuture {
             if error::ends_the_process(py, &error) { Err(error) } else { Ok(None) }
         })?;
         if admitted.is_none() || task.let_go() {
-            return Self::settle(this, Settlement::Cancelled, Resume::Soon);
+            return Self::settle(this, Settlement::Cancelled, &Cell::new(Resume::Soon));
         }
         match task.tell() {
             Some(grace) => Deadline::set(this, Stage::CleanUp, grace),
@@ -62,7 +70,7 @@ impl AsyncioFuture {
     /// Ends the wait of a forked child for what runs in its parent only.
     fn cancel_left_behind(this: &Bound<'_, Object<Self>>) -> PyResult<()> {
         this.get().abandon(this.py());
-        Self::settle(this, Settlement::Cancelled, Resume::Soon)
+        Self::settle(this, Settlement::Cancelled, &Cell::new(Resume::Soon))
     }
 }
 
@@ -114,7 +122,7 @@ impl Deadline {
         }
         let Ok(_pass) = lifecycle::admit(py) else {
             // The interpreter is ending: the Rust future is not polled any more.
-            return AsyncioFuture::settle(future, Settlement::Cancelled, Resume::Soon);
+            return AsyncioFuture::settle(future, Settlement::Cancelled, &Cell::new(Resume::Soon));
         };
         let task = future.get().state.lock(py).task().map(Arc::clone);
         match (self.stage, task) {
@@ -122,7 +130,7 @@ impl Deadline {
                 task.cancel();
                 Self::set(future, Stage::Drop, CANCELLATION_BOUND)
             }
-            _ => AsyncioFuture::settle(future, Settlement::Cancelled, Resume::Soon),
+            _ => AsyncioFuture::settle(future, Settlement::Cancelled, &Cell::new(Resume::Soon)),
         }
     }
 

@@ -9,6 +9,7 @@ mod state;
 mod wakeup;
 
 use std::{
+    cell::Cell,
     ffi::CStr,
     mem,
     sync::{
@@ -84,13 +85,13 @@ impl AsyncioFuture {
     /// Settles the waiter that the event loop has under `key`, on the loop's thread.
     pub(crate) fn deliver(key: u32, settlement: Settlement, delivery: &Delivery<'_, '_>) -> PyResult<()> {
         match delivery.event_loop.remove(delivery.py, key) {
-            Some(InFlight::Waiter(future)) => Self::settle(future.bind(delivery.py), settlement, delivery.resume),
+            Some(InFlight::Waiter(future)) => Self::settle(future.bind(delivery.py), settlement, &delivery.resume),
             // The loop was closed meanwhile.
             _ => Ok(()),
         }
     }
 
-    fn settle(this: &Bound<'_, Object<Self>>, settlement: Settlement, resume: Resume) -> PyResult<()> {
+    fn settle(this: &Bound<'_, Object<Self>>, settlement: Settlement, resume: &Cell<Resume>) -> PyResult<()> {
         let (py, future) = (this.py(), this.get());
         let (outcome, traceback) = Outcome::of(py, settlement, future.path(py))?;
         let (callbacks, timer, done, garbage) = {
@@ -117,13 +118,16 @@ impl AsyncioFuture {
             (callbacks, timer, done, (pending, unwanted))
         };
         drop(garbage);
-        let (mut result, mut now) = (Ok(()), resume == Resume::Now);
+        let mut result = Ok(());
         for Callback { function, context } in callbacks {
             let (function, context) = (function.bind(py), context.bind(py));
             // Whatever comes after a callback that has to wait for the loop's next turn waits too, so that the order
             // stays; and when a task's step has raised, it is the loop that shall see it first.
-            let of_asyncio = if now && result.is_ok() { OfAsyncio::of(function) } else { None };
-            now = of_asyncio.is_some();
+            let now = resume.get() == Resume::Now && result.is_ok();
+            let of_asyncio = if now { OfAsyncio::of(function) } else { None };
+            if of_asyncio.is_none() {
+                resume.set(Resume::Soon);
+            }
             let call = || match of_asyncio {
                 Some(kind) => {
                     let shown = if done && kind == OfAsyncio::Wakeup { wakeup::done(py)? } else { this.as_any() };

@@ -11,7 +11,7 @@ mod primitives;
 mod running;
 
 use std::{
-    cell::OnceCell,
+    cell::{Cell, OnceCell},
     fmt,
     mem::{self, ManuallyDrop},
     sync::{
@@ -83,8 +83,8 @@ pub(crate) struct Delivery<'a, 'py> {
     pub(crate) event_loop: &'a Arc<EventLoop>,
     /// The Python event loop.
     pub(crate) object: &'a Bound<'py, PyAny>,
-    /// Whether a task may be resumed right here, or only by `call_soon`.
-    pub(crate) resume: Resume,
+    /// Whether a task may be resumed right here, or only by `call_soon`: so are all that come after one that was.
+    pub(crate) resume: Cell<Resume>,
     /// What tasks are made with, once there is one.
     pub(crate) of_tasks: OnceCell<Bound<'py, PyDict>>,
 }
@@ -94,8 +94,8 @@ pub(crate) struct Delivery<'a, 'py> {
 pub(crate) enum Resume {
     /// By a call of its wake-up.
     Now,
-    /// By `call_soon`: in asyncio's debug mode, so that reports name what really runs, and when the loop is run
-    /// re-entrantly by a task, which must not be left for another.
+    /// By `call_soon`: in asyncio's debug mode, so that reports name what really runs; when the loop is run
+    /// re-entrantly by a task, which must not be left for another; and after a user's callback, so that the order stays.
     Soon,
 }
 
@@ -190,6 +190,7 @@ impl EventLoop {
         let object = self.object(py)?;
         // Both call Python, where Ctrl-C may come; the rest waits for another wake then.
         let resume = asyncio::resume(&object).inspect_err(|_| self.waker.wake(self))?;
+        let resume = Cell::new(resume);
         let delivery = Delivery { py, event_loop: self, object: &object, resume, of_tasks: OnceCell::new() };
         let drains = self.drains.load(Ordering::Relaxed);
         let mut delivered = 0;

@@ -84,7 +84,7 @@ pub(super) fn schedule<'py>(
         return Ok(Scheduled { task, begun: true });
     }
     // A loop with a way of its own to make tasks shall make this one too.
-    if delivery.resume == Resume::Soon || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none() {
+    if delivery.resume.get() == Resume::Soon || !event_loop.call_method0(intern!(py, "get_task_factory"))?.is_none() {
         let task = context::within(context, || event_loop.call_method1(intern!(py, "create_task"), (awaitable,)))??;
         return Ok(Scheduled { task, begun: false });
     }

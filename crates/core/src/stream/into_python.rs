@@ -54,7 +54,7 @@ pub(super) trait Source: Send + Sync {
     fn poll_close(&self, cx: &mut Context<'_>) -> Poll<PyResult<()>>;
 
     /// Has the stream dropped, without waiting for it.
-    fn abandon(&self);
+    fn abandon(self: Arc<Self>);
 
     /// The path of the stream's type, or of the function that it was written in.
     fn path(&self) -> Path;
@@ -140,7 +140,7 @@ impl AsyncIterator {
             return Poll::Ready(Ok(item));
         }
         self.finish(py);
-        self.source.abandon();
+        Arc::clone(&self.source).abandon();
         Poll::Ready(item.unwrap_or_else(|| Err(PyStopAsyncIteration::new_err(()))))
     }
 
@@ -163,7 +163,7 @@ impl AsyncIterator {
 impl Drop for AsyncIterator {
     fn drop(&mut self) {
         if self.process.is_current() {
-            self.source.abandon();
+            Arc::clone(&self.source).abandon();
         } else {
             mem::forget(Arc::clone(&self.source));
         }

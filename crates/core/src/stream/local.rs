@@ -7,7 +7,7 @@ use std::{
     mem::ManuallyDrop,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -19,7 +19,9 @@ use pyo3::prelude::*;
 
 use super::into_python::{Ahead, Source, item_into_python};
 use crate::{
-    Runtime, error, lifecycle,
+    Runtime, error,
+    event_loop::{Delivery, Envelope, EventLoop, Letter},
+    lifecycle,
     locals::OnDemand,
     panic::{self, Panic},
     runtime::refuse_left_behind,
@@ -30,6 +32,8 @@ struct Local<R: Runtime, S> {
     runtime: R,
     /// The only thread that may touch `stream`: that on which it was made.
     thread: ThreadId,
+    /// That in which the first item was asked for: by it a stream that is garbage for another thread comes to its own.
+    event_loop: OnceLock<Weak<EventLoop>>,
     /// Whoever has turned it true may touch `stream`. Only the loop's thread uses it.
     touched: AtomicBool,
     /// `None` when it has ended.
@@ -51,6 +55,7 @@ where
     Arc::new(Local {
         runtime,
         thread: this_thread(),
+        event_loop: OnceLock::new(),
         touched: AtomicBool::new(false),
         stream: UnsafeCell::new(ManuallyDrop::new(Some(Box::pin(stream)))),
     })
@@ -81,6 +86,28 @@ impl<R: Runtime, S> Local<R, S> {
     fn close(&self) -> Option<Result<(), Panic>> {
         self.with_stream(|stream| drop(stream.take()))
     }
+
+    /// The same, where nobody can catch a panic.
+    fn drop_stream(&self) {
+        if let Some(Err(panic)) = self.close() {
+            Python::try_attach(|py| error::panicked(panic).write_unraisable(py, None));
+        }
+    }
+}
+
+/// A stream that is to be dropped, on its way to the thread that may do so.
+struct Garbage<R: Runtime, S>(Arc<Local<R, S>>);
+
+impl<R: Runtime, S: 'static> Letter for Garbage<R, S> {
+    fn deliver(envelope: Arc<Envelope<Self>>, _: &Delivery<'_, '_>) -> PyResult<()> {
+        envelope.letter.0.drop_stream();
+        Ok(())
+    }
+
+    fn refuse(envelope: Arc<Envelope<Self>>, _: Option<Python<'_>>) {
+        // The loop is closed, on its own thread for the most part.
+        envelope.letter.0.drop_stream();
+    }
 }
 
 impl<R, S, T> Source for Local<R, S>
@@ -94,7 +121,12 @@ where
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        lifecycle::admit(py).and_then(|_pass| refuse_left_behind(&self.runtime))
+        let _pass = lifecycle::admit(py)?;
+        refuse_left_behind(&self.runtime)?;
+        if let Some(event_loop) = EventLoop::running(py)? {
+            let _ = self.event_loop.set(Arc::downgrade(&event_loop));
+        }
+        Ok(())
     }
 
     /// It is not ahead of its consumer: there is never more than one item.
@@ -134,10 +166,12 @@ where
         })
     }
 
-    fn abandon(&self) {
-        if let Some(Err(panic)) = self.close() {
-            // Nobody can catch it here.
-            Python::try_attach(|py| error::panicked(panic).write_unraisable(py, None));
+    fn abandon(self: Arc<Self>) {
+        if self.thread == this_thread() {
+            self.drop_stream();
+        } else if let Some(event_loop) = self.event_loop.get().and_then(Weak::upgrade) {
+            // Python's garbage collector runs in any thread.
+            event_loop.post(Envelope::new(Garbage(self)));
         }
     }
 

@@ -194,7 +194,7 @@ where
         })
     }
 
-    fn abandon(&self) {
+    fn abandon(self: Arc<Self>) {
         if let Err(panic) = self.close() {
             // Nobody can catch it here.
             Python::try_attach(|py| error::panicked(panic).write_unraisable(py, None));

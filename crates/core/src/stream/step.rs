@@ -89,10 +89,10 @@ impl Step {
         let (started, over) = iterator.progress(py);
         match self.call {
             Call::Next | Call::Send(_) if started => Ok(()),
-            Call::Send(true) => {
+            Call::Send(true) if !over => {
                 Err(PyTypeError::new_err("can't send non-None value to a just-started async generator"))
             }
-            Call::Next | Call::Send(false) => {
+            Call::Next | Call::Send(_) => {
                 if !over {
                     iterator.source.start(py)?;
                 }
