@@ -71,6 +71,7 @@ programs! {
     a_forked_child_wants_another_runtime_of_the_application,
     a_child_that_a_poll_forks_is_in_no_runtime,
     the_first_use_does_not_wait_for_a_panic_hook_that_waits_for_python,
+    a_child_does_not_wait_for_the_first_use_of_its_parent,
 }
 
 fn thread_name() -> Option<String> {
@@ -390,6 +391,39 @@ fn the_first_use_does_not_wait_for_a_panic_hook_that_waits_for_python() -> PyRes
     assert_eq!(seven?, 7);
     panicking.join().expect_err("it panics");
     Ok(())
+}
+
+fn a_child_does_not_wait_for_the_first_use_of_its_parent() -> PyResult<()> {
+    fn use_it() -> PyResult<()> {
+        Python::attach(|py| {
+            assert_eq!(block_on(py, async { Ok(7) })?, 7);
+            Ok(())
+        })
+    }
+
+    Python::initialize();
+    Python::attach(|py| py.import("asyncio").map(drop))?;
+    let (in_hook, is_in_hook) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    panic::set_hook(Box::new(move |_| {
+        in_hook.send(()).expect("the main thread waits");
+        may_go_on.lock().expect("it is not poisoned").recv().expect("the main thread sends");
+    }));
+    let panicking = thread::spawn(|| panic!("its hook keeps the first use from going on"));
+    is_in_hook.recv().expect("the hook sends");
+    let exit_functions = || Python::attach(|py| py.import("atexit")?.call_method0("_ncallbacks")?.extract::<usize>());
+    let none_yet = exit_functions()?;
+    let first = thread::spawn(use_it);
+    while exit_functions()? == none_yet {
+        thread::yield_now();
+    }
+    // From there it is not far to the hook, and a fork waits for a first use, though not for ever.
+    in_child(use_it)?;
+    go_on.send(()).expect("the hook waits");
+    panicking.join().expect_err("it panics");
+    first.join().expect("it does not panic")?;
+    in_child(use_it)
 }
 
 fn succeed(code: ExitCode) -> Result<(), ExitCode> {

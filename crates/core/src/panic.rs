@@ -5,9 +5,12 @@ use std::{
     cell::{Cell, RefCell},
     mem,
     panic::{self, AssertUnwindSafe},
-    sync::Once,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
+    time::{Duration, Instant},
 };
+
+use crate::lifecycle::Process;
 
 /// A panic that was caught. In a box, so that it takes no room where there is none.
 pub(crate) struct Panic(Box<Caught>);
@@ -65,17 +68,34 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
     })
 }
 
+/// The hook is there.
+static LISTENS: AtomicBool = AtomicBool::new(false);
+
+/// Somebody puts it there, or forks, so that a child never has half of it. To wait for this is to spin.
+static AT_HOOK: AtomicBool = AtomicBool::new(false);
+
+/// A fork has not waited for whoever was there.
+static IN_THE_MIDDLE: AtomicBool = AtomicBool::new(false);
+
+/// How long a fork waits: the standard library's own lock is had by threads that panic, whose hooks may wait for Python,
+/// which the thread that forks may have.
+const FORK_BOUND: Duration = Duration::from_secs(1);
+
 /// Puts a panic hook before the present one, once: only a hook is told where a panic is.
-///
-/// A fork while another thread is at it would have the child wait for that thread.
 pub(crate) fn listen() {
-    static LISTENING: Once = Once::new();
+    static WATCHES_FORKS: AtomicBool = AtomicBool::new(false);
 
     // A hook cannot be set by a thread that panics; the next call will.
-    if LISTENING.is_completed() || thread::panicking() {
+    if LISTENS.load(Ordering::Acquire) || thread::panicking() {
         return;
     }
-    LISTENING.call_once(|| {
+    if !WATCHES_FORKS.swap(true, Ordering::Relaxed) {
+        Process::around_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+    }
+    while AT_HOOK.swap(true, Ordering::Acquire) {
+        thread::yield_now();
+    }
+    if !LISTENS.load(Ordering::Relaxed) {
         let next = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let _ = PANICS.try_with(|panics| panics.set(panics.get().wrapping_add(1)));
@@ -83,5 +103,32 @@ pub(crate) fn listen() {
             let _ = LOCATION.try_with(|place| place.replace(location));
             next(info);
         }));
-    });
+        LISTENS.store(true, Ordering::Release);
+    }
+    AT_HOOK.store(false, Ordering::Release);
+}
+
+extern "C" fn before_fork() {
+    let deadline = Instant::now() + FORK_BOUND;
+    while AT_HOOK.swap(true, Ordering::Acquire) {
+        if Instant::now() > deadline {
+            IN_THE_MIDDLE.store(true, Ordering::Relaxed);
+            return;
+        }
+        thread::yield_now();
+    }
+}
+
+extern "C" fn after_fork_in_parent() {
+    if !IN_THE_MIDDLE.swap(false, Ordering::Relaxed) {
+        AT_HOOK.store(false, Ordering::Release);
+    }
+}
+
+extern "C" fn after_fork_in_child() {
+    if IN_THE_MIDDLE.swap(false, Ordering::Relaxed) {
+        // The standard library's lock stays locked here: the child does without the places of panics.
+        LISTENS.store(true, Ordering::Relaxed);
+    }
+    AT_HOOK.store(false, Ordering::Release);
 }

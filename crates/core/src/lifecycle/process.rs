@@ -44,16 +44,29 @@ impl Process {
         // They are called in this order.
         watch();
         #[cfg(unix)]
-        register(f);
+        register(None, None, f);
         #[cfg(not(unix))]
         let _ = f;
+    }
+
+    /// Has the thread that forks call `before` first, and then, once each, `in_parent` and `in_child`: by this a lock is
+    /// held while there is a fork, whoever makes it.
+    ///
+    /// Python's own thread may be attached there, and stays so.
+    pub(crate) fn around_fork(before: extern "C" fn(), in_parent: extern "C" fn(), in_child: extern "C" fn()) {
+        #[cfg(unix)]
+        register(Some(before), Some(in_parent), in_child);
+        #[cfg(not(unix))]
+        let _ = (before, in_parent, in_child);
     }
 }
 
 #[cfg(unix)]
-fn register(forked: unsafe extern "C" fn()) {
-    // SAFETY: the handler may be called at any time, and is never unloaded: Python keeps its extensions.
-    let error = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+fn register(before: Option<extern "C" fn()>, in_parent: Option<extern "C" fn()>, in_child: extern "C" fn()) {
+    let [before, in_parent, in_child] =
+        [before, in_parent, Some(in_child)].map(|f| f.map(|f| f as unsafe extern "C" fn()));
+    // SAFETY: the handlers may be called at any time, and are never unloaded: Python keeps its extensions.
+    let error = unsafe { libc::pthread_atfork(before, in_parent, in_child) };
     assert_eq!(error, 0, "there is memory for one handler");
 }
 
@@ -71,7 +84,7 @@ fn watch() {
 
     // Two threads may register it, which does no harm; to wait for each other would, in a child that is forked then.
     if !WATCHED.load(Ordering::Relaxed) {
-        register(forked);
+        register(None, None, forked);
         WATCHED.store(true, Ordering::Relaxed);
     }
 }
