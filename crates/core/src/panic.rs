@@ -77,8 +77,8 @@ static AT_HOOK: AtomicBool = AtomicBool::new(false);
 /// A fork has not waited for whoever was there.
 static IN_THE_MIDDLE: AtomicBool = AtomicBool::new(false);
 
-/// How long a fork waits: the standard library's own lock is had by threads that panic, whose hooks may wait for Python,
-/// which the thread that forks may have.
+/// How long a fork waits: the standard library's own lock is had by threads that panic, whose hooks may wait for the
+/// interpreter, which the thread that forks may have.
 const FORK_BOUND: Duration = Duration::from_secs(1);
 
 /// Puts a panic hook before the present one, once: only a hook is told where a panic is.

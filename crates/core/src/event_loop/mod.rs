@@ -95,7 +95,7 @@ pub(crate) enum Resume {
     /// By a call of its wake-up.
     Now,
     /// By `call_soon`: in asyncio's debug mode, so that reports name what really runs; when the loop is run
-    /// re-entrantly by a task, which must not be left for another; and after a user's callback, so that the order stays.
+    /// re-entrantly by a task, which must not be left for another; after a user's callback, so that the order stays.
     Soon,
 }
 

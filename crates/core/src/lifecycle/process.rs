@@ -49,10 +49,10 @@ impl Process {
         let _ = f;
     }
 
-    /// Has the thread that forks call `before` first, and then, once each, `in_parent` and `in_child`: by this a lock is
-    /// held while there is a fork, whoever makes it.
+    /// Has the thread that forks call `before` first, and then `in_parent` and `in_child`: by this a lock is held
+    /// while there is a fork, whoever makes it.
     ///
-    /// Python's own thread may be attached there, and stays so.
+    /// The thread may be attached to Python, and stays so.
     pub(crate) fn around_fork(before: extern "C" fn(), in_parent: extern "C" fn(), in_child: extern "C" fn()) {
         #[cfg(unix)]
         register(Some(before), Some(in_parent), in_child);
