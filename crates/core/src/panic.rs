@@ -83,12 +83,16 @@ const FORK_BOUND: Duration = Duration::from_secs(1);
 
 /// Puts a panic hook before the present one, once: only a hook is told where a panic is.
 pub(crate) fn listen() {
+    // A hook cannot be set by a thread that panics; the next call will.
+    if !LISTENS.load(Ordering::Acquire) && !thread::panicking() {
+        set_hook();
+    }
+}
+
+#[cold]
+fn set_hook() {
     static WATCHES_FORKS: AtomicBool = AtomicBool::new(false);
 
-    // A hook cannot be set by a thread that panics; the next call will.
-    if LISTENS.load(Ordering::Acquire) || thread::panicking() {
-        return;
-    }
     if !WATCHES_FORKS.swap(true, Ordering::Relaxed) {
         Process::around_fork(before_fork, after_fork_in_parent, after_fork_in_child);
     }
