@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -370,20 +370,26 @@ fn main_shapes_a_current_thread_default() -> Result<(), ExitCode> {
     succeed(program())
 }
 
+/// A thread that panics and is in its hook, with what lets that go on, to `end` and to its end.
+fn in_panic_hook(end: fn()) -> (JoinHandle<()>, mpsc::Sender<()>) {
+    let (in_hook, is_in_hook) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    panic::set_hook(Box::new(move |_| {
+        in_hook.send(()).expect("the main thread waits");
+        may_go_on.lock().expect("it is not poisoned").recv().expect("the main thread sends");
+        end();
+    }));
+    let panicking = thread::spawn(|| panic!("its hook is called"));
+    is_in_hook.recv().expect("the hook sends");
+    (panicking, go_on)
+}
+
 fn the_first_use_does_not_wait_for_a_panic_hook_that_waits_for_python() -> PyResult<()> {
     Python::initialize();
     // An import runs Python code, which lets others have the interpreter.
     Python::attach(|py| py.import("asyncio").map(drop))?;
-    let (in_hook, is_in_hook) = mpsc::channel();
-    let (attach, may_attach) = mpsc::channel::<()>();
-    let may_attach = Mutex::new(may_attach);
-    panic::set_hook(Box::new(move |_| {
-        in_hook.send(()).expect("the main thread waits");
-        may_attach.lock().expect("it is not poisoned").recv().expect("the main thread sends");
-        Python::attach(|_| ());
-    }));
-    let panicking = thread::spawn(|| panic!("a hook that attaches is called"));
-    is_in_hook.recv().expect("the hook sends");
+    let (panicking, attach) = in_panic_hook(|| Python::attach(|_| ()));
     let seven = Python::attach(|py| {
         attach.send(()).expect("the hook waits");
         block_on(py, async { Ok(7) })
@@ -403,15 +409,7 @@ fn a_child_does_not_wait_for_the_first_use_of_its_parent() -> PyResult<()> {
 
     Python::initialize();
     Python::attach(|py| py.import("asyncio").map(drop))?;
-    let (in_hook, is_in_hook) = mpsc::channel();
-    let (go_on, may_go_on) = mpsc::channel::<()>();
-    let may_go_on = Mutex::new(may_go_on);
-    panic::set_hook(Box::new(move |_| {
-        in_hook.send(()).expect("the main thread waits");
-        may_go_on.lock().expect("it is not poisoned").recv().expect("the main thread sends");
-    }));
-    let panicking = thread::spawn(|| panic!("its hook keeps the first use from going on"));
-    is_in_hook.recv().expect("the hook sends");
+    let (panicking, go_on) = in_panic_hook(|| ());
     let exit_functions = || Python::attach(|py| py.import("atexit")?.call_method0("_ncallbacks")?.extract::<usize>());
     let none_yet = exit_functions()?;
     let first = thread::spawn(use_it);

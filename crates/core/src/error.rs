@@ -51,6 +51,11 @@ pub(crate) fn panicked(panic: Panic) -> PyErr {
     RustPanic::new_err(panic.message())
 }
 
+/// Reports a panic that nobody can catch, from any thread.
+pub(crate) fn report_panic(panic: Panic) {
+    Python::try_attach(|py| panicked(panic).write_unraisable(py, None));
+}
+
 /// An exception that was kept as a Python object, which the garbage collector sees.
 pub(crate) fn of_object(py: Python<'_>, error: Py<PyBaseException>) -> PyErr {
     PyErr::from_value(error.into_bound(py).into_any())

@@ -56,7 +56,7 @@ impl AsyncioFuture {
             if error::ends_the_process(py, &error) { Err(error) } else { Ok(None) }
         })?;
         if admitted.is_none() || task.let_go() {
-            return Self::settle(this, Settlement::Cancelled, &Cell::new(Resume::Soon));
+            return Self::end_wait(this);
         }
         match task.tell() {
             Some(grace) => Deadline::set(this, Stage::CleanUp, grace),
@@ -70,6 +70,11 @@ impl AsyncioFuture {
     /// Ends the wait of a forked child for what runs in its parent only.
     fn cancel_left_behind(this: &Bound<'_, Object<Self>>) -> PyResult<()> {
         this.get().abandon(this.py());
+        Self::end_wait(this)
+    }
+
+    /// Settles it without the Rust future's end, outside of any drain.
+    fn end_wait(this: &Bound<'_, Object<Self>>) -> PyResult<()> {
         Self::settle(this, Settlement::Cancelled, &Cell::new(Resume::Soon))
     }
 }
@@ -122,7 +127,7 @@ impl Deadline {
         }
         let Ok(_pass) = lifecycle::admit(py) else {
             // The interpreter is ending: the Rust future is not polled any more.
-            return AsyncioFuture::settle(future, Settlement::Cancelled, &Cell::new(Resume::Soon));
+            return AsyncioFuture::end_wait(future);
         };
         let task = future.get().state.lock(py).task().map(Arc::clone);
         match (self.stage, task) {
@@ -130,7 +135,7 @@ impl Deadline {
                 task.cancel();
                 Self::set(future, Stage::Drop, CANCELLATION_BOUND)
             }
-            _ => AsyncioFuture::settle(future, Settlement::Cancelled, &Cell::new(Resume::Soon)),
+            _ => AsyncioFuture::end_wait(future),
         }
     }
 

@@ -162,11 +162,8 @@ impl AsyncIterator {
 
 impl Drop for AsyncIterator {
     fn drop(&mut self) {
-        if self.process.is_current() {
-            Arc::clone(&self.source).abandon();
-        } else {
-            mem::forget(Arc::clone(&self.source));
-        }
+        let source = Arc::clone(&self.source);
+        if self.process.is_current() { source.abandon() } else { mem::forget(source) }
     }
 }
 

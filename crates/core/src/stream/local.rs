@@ -90,7 +90,7 @@ impl<R: Runtime, S> Local<R, S> {
     /// The same, where nobody can catch a panic.
     fn drop_stream(&self) {
         if let Some(Err(panic)) = self.close() {
-            Python::try_attach(|py| error::panicked(panic).write_unraisable(py, None));
+            error::report_panic(panic);
         }
     }
 }

@@ -196,8 +196,7 @@ where
 
     fn abandon(self: Arc<Self>) {
         if let Err(panic) = self.close() {
-            // Nobody can catch it here.
-            Python::try_attach(|py| error::panicked(panic).write_unraisable(py, None));
+            error::report_panic(panic);
         }
     }
 
