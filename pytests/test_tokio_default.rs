@@ -16,7 +16,8 @@ use std::{
 use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use pyo3_await_pytests::program::{self, Program, in_child};
 use pyo3_await_tokio::{
-    RuntimeExt as _, TaskLocals, Tokio, block_on, into_coroutine, into_future, run, run_forever, scope, spawn,
+    RuntimeExt as _, TaskLocals, Tokio, block_on, into_coroutine, into_eager_coroutine, into_future, run, run_forever,
+    scope, spawn,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -71,6 +72,7 @@ programs! {
     a_forked_child_wants_another_runtime_of_the_application,
     a_child_that_a_poll_forks_is_in_no_runtime,
     the_first_use_does_not_wait_for_a_panic_hook_that_waits_for_python,
+    the_first_await_does_not_wait_for_a_panic_hook_that_waits_for_python,
     a_child_does_not_wait_for_the_first_use_of_its_parent,
 }
 
@@ -393,6 +395,21 @@ fn the_first_use_does_not_wait_for_a_panic_hook_that_waits_for_python() -> PyRes
     let seven = Python::attach(|py| {
         attach.send(()).expect("the hook waits");
         block_on(py, async { Ok(7) })
+    });
+    assert_eq!(seven?, 7);
+    panicking.join().expect_err("it panics");
+    Ok(())
+}
+
+fn the_first_await_does_not_wait_for_a_panic_hook_that_waits_for_python() -> PyResult<()> {
+    Python::initialize();
+    let (panicking, attach) = in_panic_hook(|| Python::attach(|_| ()));
+    let seven = Python::attach(|py| {
+        // No Python code runs, which would let the hook have the interpreter.
+        let coroutine = into_eager_coroutine(py, async { Ok(7) })?;
+        attach.send(()).expect("the hook waits");
+        let returned = coroutine.call_method1("send", (py.None(),)).expect_err("it has ended");
+        returned.value(py).getattr("value")?.extract::<i32>()
     });
     assert_eq!(seven?, 7);
     panicking.join().expect_err("it panics");

@@ -7,6 +7,7 @@ mod host;
 mod lasting;
 mod loops;
 mod runtime;
+mod stepwise;
 mod streams;
 mod tally;
 
@@ -22,6 +23,7 @@ fn bridge(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("RustPanic", module.py().get_type::<RustPanic>())?;
     module.add_class::<gate::Gate>()?;
     module.add_class::<runtime::Runtime>()?;
+    module.add_class::<stepwise::Stepwise>()?;
     module.add_class::<tally::Tally>()?;
     module.add_function(wrap_pyfunction!(runtime::workers, module)?)?;
     ends::add_to(module)?;
