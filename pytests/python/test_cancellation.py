@@ -1,6 +1,7 @@
 """Cancellation is dropping: whoever is told that it was cancelled can be sure that the Rust future is gone."""
 
 import asyncio
+import contextlib
 import random
 import sys
 import threading
@@ -147,14 +148,69 @@ async def test_after_it_completed_and_before_that_was_delivered(way):
 
 
 @spawned_ways
-async def test_an_error_on_its_way_is_not_lost(way):
+async def test_an_error_on_its_way_gives_way(way, reports):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.fail(way, ValueError("raised")))
     await asyncio.sleep(0)
     gate.open(1)
     gate.wait_for_drops(1)
+    assert future.cancel("why")
+    assert (await outcome_of(future))[:2] == CANCELLED[:2]
+    assert future.cancelled()
+    del future
+    assert reports.take() == []
+
+
+@spawned_ways
+async def test_a_panic_on_its_way_gives_way(way):
+    gate = bridge.Gate()
+    future = asyncio.ensure_future(gate.panic(way))
+    await asyncio.sleep(0)
+    gate.open(1)
+    gate.wait_for_drops(1)
     assert future.cancel()
-    assert await outcome_of(future) == ("raised", ValueError, "raised")
+    assert await outcome_of(future) == CANCELLED
+
+
+@spawned_ways
+async def test_whoever_tries_again_and_again_is_cancelled(way):
+    gate = bridge.Gate()
+
+    async def try_for_ever():
+        while True:
+            try:
+                await gate.fail(way, ValueError("try again"))
+            except ValueError:
+                pass
+
+    task = asyncio.ensure_future(try_for_ever())
+    await asyncio.sleep(0)
+    gate.open(1)
+    gate.wait_for_drops(1)
+    task.cancel()
+    assert await outcome_of(asyncio.wait_for(task, 20)) == CANCELLED
+
+
+@spawned_ways
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_the_process_does_not_give_way(new_loop, way, error):
+    gate = bridge.Gate()
+
+    async def main():
+        future = asyncio.ensure_future(gate.fail(way, error()))
+        await asyncio.sleep(0)
+        gate.open(1)
+        gate.wait_for_drops(1)
+        assert future.cancel()
+        return await outcome_of(future)
+
+    loop = new_loop()
+    task = loop.create_task(main())
+    while not task.done():
+        # A task that it ends has it go through the loop as well.
+        with contextlib.suppress(error):
+            loop.run_until_complete(task)
+    assert task.result() == ("raised", error, "")
 
 
 async def test_after_it_was_delivered(way):

@@ -78,6 +78,8 @@ pub(crate) enum End<T> {
     Panicked(Panic),
     /// The future was dropped because Python asked for it.
     Cancelled,
+    /// The same, and its drop has panicked.
+    PanickedInDrop(Panic),
     /// The future was dropped by its runtime.
     Abandoned,
 }
@@ -469,7 +471,15 @@ impl<T> From<Panic> for End<T> {
 impl<T> End<T> {
     /// The same, once the future has been dropped, which is the user's code: a panic in it is how the task ends.
     pub(crate) fn after(self, dropped: Result<(), Panic>) -> Self {
-        dropped.map_or_else(Self::from, |()| self)
+        match (self, dropped) {
+            (end, Ok(())) => end,
+            (Self::Cancelled, Err(panic)) => Self::PanickedInDrop(panic),
+            (end, Err(panic)) => {
+                // An output that nobody gets: its drop is the user's code again.
+                let _ = panic::catch(|| drop(end));
+                Self::from(panic)
+            }
+        }
     }
 }
 
@@ -492,6 +502,7 @@ impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
             Self::Failed(error) => Settlement::failed(error::not_stop_iteration(py, *error)),
             Self::Panicked(panic) => Settlement::failed(error::panicked(panic)),
             Self::Cancelled => Settlement::Cancelled,
+            Self::PanickedInDrop(panic) => Settlement::FailedInDrop(Box::new(error::panicked(panic))),
             Self::Abandoned => Settlement::failed(error::abandoned(path.name())),
         }
     }

@@ -104,6 +104,17 @@ impl Gate {
         })
     }
 
+    /// An awaitable that panics when the gate opens.
+    fn panic<'py>(&self, py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
+        let opened = self.opened();
+        run(py, way, async move {
+            opened.await;
+            panic!("injected");
+            #[allow(unreachable_code, reason = "it says what the future's type is")]
+            Ok(())
+        })
+    }
+
     /// Waits, detached, until the gate opens.
     fn block_on(&self, py: Python<'_>) -> PyResult<()> {
         let opened = self.opened();

@@ -57,6 +57,8 @@ pub(crate) enum Settlement {
     Done(Py<PyAny>),
     Failed(Box<PyErr>),
     Cancelled,
+    /// It was cancelled, and this came of its drop.
+    FailedInDrop(Box<PyErr>),
 }
 
 impl Settlement {
@@ -64,11 +66,20 @@ impl Settlement {
         Self::Failed(Box::new(error))
     }
 
+    /// Whether it is an error that no cancellation takes the place of.
+    fn is_final_word(&self, py: Python<'_>) -> bool {
+        match self {
+            Self::FailedInDrop(_) => true,
+            Self::Failed(error) => error::ends_the_process(py, error),
+            Self::Done(_) | Self::Cancelled => false,
+        }
+    }
+
     /// What the await of it gives or raises.
     pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         match self {
             Self::Done(value) => Ok(value.into_bound(py)),
-            Self::Failed(error) => Err(*error),
+            Self::Failed(error) | Self::FailedInDrop(error) => Err(*error),
             Self::Cancelled => Err(cancelled_error(py, None)?),
         }
     }
@@ -93,6 +104,7 @@ impl AsyncioFuture {
 
     fn settle(this: &Bound<'_, Object<Self>>, settlement: Settlement, resume: &Cell<Resume>) -> PyResult<()> {
         let (py, future) = (this.py(), this.get());
+        let final_word = settlement.is_final_word(py);
         let (outcome, traceback) = Outcome::of(py, settlement, future.path(py))?;
         let (callbacks, timer, done, garbage) = {
             let mut state = future.state.lock(py);
@@ -102,19 +114,21 @@ impl AsyncioFuture {
             }
             let (outcome, unwanted) = match outcome {
                 // Whoever cancelled it was told that it would be.
-                Outcome::Done(value, path) if state.cancel_requested() => (Outcome::Cancelled(None, path), Some(value)),
+                outcome if state.overrules(&outcome, final_word) => {
+                    (Outcome::Cancelled(None, outcome.path()), Some(outcome))
+                }
                 outcome => (outcome, None),
             };
             if let Outcome::Failed(..) = outcome {
                 future.state.beside.log_traceback.store(state.task().is_some(), Ordering::Relaxed);
+                if traceback.is_some() {
+                    state.extras.with_rare(|rare| rare.traceback = traceback);
+                }
             }
             let done = matches!(outcome, Outcome::Done(..));
             let pending = mem::replace(&mut state.outcome, outcome);
             let callbacks = state.extras.take_callbacks();
             let timer = state.extras.rare_mut().and_then(|rare| rare.timer.take());
-            if traceback.is_some() {
-                state.extras.with_rare(|rare| rare.traceback = traceback);
-            }
             (callbacks, timer, done, (pending, unwanted))
         };
         drop(garbage);
