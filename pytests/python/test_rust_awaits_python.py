@@ -13,7 +13,7 @@ import weakref
 import bridge
 import pytest
 import uvloop
-from support import outcome_of, settle, spawned_ways, turns
+from support import interrupted_in, outcome_of, settle, spawned_ways, turns
 
 
 # The stable ABI has no call that says whether a thread is attached: there `spawn` inherits from Rust's tasks only.
@@ -507,6 +507,38 @@ async def test_an_error_of_a_detached_one_is_reported_by_asyncio(reports):
         await asyncio.sleep(0)
     (report,) = reports.take()
     assert report["message"] == "Task exception was never retrieved"
+    assert report["exception"] is error
+
+
+def test_an_interruption_of_spawn_goes_on(loop_class, new_loop, run):
+    # It is the first to ask for the loop.
+    loop = new_loop(interrupted_in(loop_class, "is_closed"))
+
+    async def main():
+        awaitable = coroutine()
+        loop.interrupted = True
+        with pytest.raises(KeyboardInterrupt):
+            await bridge.call_in_spawned("eager", awaitable)
+        awaitable.close()
+
+    run(main(), loop)
+
+
+async def test_one_that_is_detached_and_cannot_be_started_is_reported(reports):
+    error = ValueError("no task")
+    refused = coroutine()
+
+    def refuse(loop, coroutine, **keywords):
+        if coroutine is refused:
+            coroutine.close()
+            raise error
+        return asyncio.Task(coroutine, loop=loop, **keywords)
+
+    asyncio.get_running_loop().set_task_factory(refuse)
+    bridge.detach_unpolled(refused)
+    while not reports:
+        await asyncio.sleep(0)
+    (report,) = reports.take()
     assert report["exception"] is error
 
 

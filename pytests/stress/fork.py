@@ -94,7 +94,10 @@ def child_of_a_step(rust, loops):
     """A coroutine forks: no loop runs in the child, which may block. An exit by an exception would be the loop's."""
 
     def wait():
-        again(rust, lambda: rust.wait(0.001))
+        # The frames of the parent's delivery stay on the child's stack.
+        for _ in range(3):
+            again(rust, lambda: rust.wait(0.001))
+            use_again(rust, loops)
 
     async def main():
         # Also in the course of a delivery of Rust's, which must not be blocked in the parent.
@@ -665,6 +668,24 @@ def in_a_poll(rust, loops):
 
     async def main():
         join(await rust.forks(family))
+        await rust.after(0.001)
+
+    loops.run(main())
+
+
+@situation(needs=["forks", "current_locals"])
+def locals_in_a_poll(rust, loops):
+    """The child that a poll forks has no task, but the event loop that it runs."""
+
+    async def is_running():
+        event_loop, _ = rust.current_locals()
+        return event_loop is asyncio.get_running_loop()
+
+    def look():
+        assert loops.run(is_running())
+
+    async def main():
+        join(await rust.forks(lambda: fork_in_thread(look)))
         await rust.after(0.001)
 
     loops.run(main())

@@ -61,17 +61,14 @@ impl TaskLocals {
     /// of the current context.
     ///
     /// Those of the task hold also in Python code that its future calls, even if that runs another event loop; use
-    /// [`new`](Self::new) for the locals of that loop.
+    /// [`new`](Self::new) for the locals of that loop. In a forked child, whose parent has the task, they do not.
     ///
     /// # Errors
     ///
     /// `RuntimeError` when there are neither.
     #[doc(alias = "get_current_locals", alias = "with_running_loop")]
     pub fn current(py: Python<'_>) -> PyResult<Self> {
-        match Self::of_task()? {
-            Some(locals) => Ok(locals),
-            None => Self::running(py)?.ok_or_else(error::no_event_loop),
-        }
+        Self::of_task_or(|| Self::running(py))?.ok_or_else(error::no_event_loop)
     }
 
     /// Locals of an event loop that need not be running, or runs in another thread, with a copy of the current context.
@@ -183,6 +180,15 @@ impl TaskLocals {
         &self.0.cancellation
     }
 
+    /// The locals of the Rust task that calls, or of the loop that `running` finds.
+    fn of_task_or(running: impl FnOnce() -> PyResult<Option<Self>>) -> PyResult<Option<Self>> {
+        match Self::of_task()? {
+            Some(locals) if !locals.handle().is_left_behind() => Ok(Some(locals)),
+            // A forked child may have none of its own: then it is told what these are.
+            none_here => Ok(running()?.or(none_here)),
+        }
+    }
+
     /// The locals of the Rust task that calls, if it has any.
     pub(crate) fn of_task() -> PyResult<Option<Self>> {
         let (known, in_place) =
@@ -204,12 +210,8 @@ impl fmt::Debug for TaskLocals {
 }
 
 /// The locals that a task spawned here should have: see [`RuntimeExt::spawn_inheriting`](crate::RuntimeExt).
-pub(crate) fn inherited() -> Option<TaskLocals> {
-    TaskLocals::of_task().ok().flatten().or_else(of_attached_loop)
-}
-
-fn of_attached_loop() -> Option<TaskLocals> {
-    if lifecycle::is_attached() { Python::attach(|py| TaskLocals::running(py).ok().flatten()) } else { None }
+pub(crate) fn inherited() -> PyResult<Option<TaskLocals>> {
+    TaskLocals::of_task_or(|| if lifecycle::is_attached() { Python::attach(TaskLocals::running) } else { Ok(None) })
 }
 
 /// Gives a future task locals, wherever it is polled and dropped.

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pyo3::prelude::*;
+
 use crate::lifecycle::Process;
 
 /// A panic that was caught. In a box, so that it takes no room where there is none.
@@ -57,7 +59,6 @@ thread_local! {
 
 /// Calls the user's code, and catches its panic.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
-    listen();
     let panics = PANICS.get();
     // Whoever is left in an odd state by a panic is dropped: a future that panicked is not polled again.
     let result = panic::catch_unwind(AssertUnwindSafe(f));
@@ -74,64 +75,77 @@ static LISTENS: AtomicBool = AtomicBool::new(false);
 /// Somebody puts it there, or forks, so that a child never has half of it. To wait for this is to spin.
 static AT_HOOK: AtomicBool = AtomicBool::new(false);
 
-/// A fork has not waited for whoever was there.
-static IN_THE_MIDDLE: AtomicBool = AtomicBool::new(false);
-
 /// How long a fork waits: the standard library's own lock is had by threads that panic, whose hooks may wait for the
 /// interpreter, which the thread that forks may have.
 const FORK_BOUND: Duration = Duration::from_secs(1);
 
 /// Puts a panic hook before the present one, once: only a hook is told where a panic is.
-pub(crate) fn listen() {
-    // A hook cannot be set by a thread that panics; the next call will.
+///
+/// It waits for threads that panic, whose hooks may wait for Python: so it does that detached.
+pub(crate) fn listen(py: Python<'_>) {
+    // Acquire, as everywhere here, pairs with the release of who was at the hook before. A hook cannot be set by a
+    // thread that panics; the next call will.
     if !LISTENS.load(Ordering::Acquire) && !thread::panicking() {
-        set_hook();
+        set_hook(py);
     }
 }
 
 #[cold]
-fn set_hook() {
+fn set_hook(py: Python<'_>) {
     static WATCHES_FORKS: AtomicBool = AtomicBool::new(false);
 
-    if !WATCHES_FORKS.swap(true, Ordering::Relaxed) {
-        Process::around_fork(before_fork, after_fork_in_parent, after_fork_in_child);
-    }
-    while AT_HOOK.swap(true, Ordering::Acquire) {
-        thread::yield_now();
-    }
-    if !LISTENS.load(Ordering::Relaxed) {
-        let next = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            let _ = PANICS.try_with(|panics| panics.set(panics.get().wrapping_add(1)));
-            let location = info.location().map(ToString::to_string);
-            let _ = LOCATION.try_with(|place| place.replace(location));
-            next(info);
-        }));
-        LISTENS.store(true, Ordering::Release);
-    }
-    AT_HOOK.store(false, Ordering::Release);
+    py.detach(|| {
+        // Two threads may register them, which does no harm; to wait for each other would, in a child.
+        if !WATCHES_FORKS.load(Ordering::Relaxed) {
+            Process::around_fork(before_fork, after_fork_in_parent, after_fork_in_child);
+            WATCHES_FORKS.store(true, Ordering::Relaxed);
+        }
+        while AT_HOOK.swap(true, Ordering::Acquire) {
+            thread::yield_now();
+        }
+        if !LISTENS.load(Ordering::Relaxed) {
+            let next = panic::take_hook();
+            panic::set_hook(Box::new(move |info| {
+                let _ = PANICS.try_with(|panics| panics.set(panics.get().wrapping_add(1)));
+                let location = info.location().map(ToString::to_string);
+                let _ = LOCATION.try_with(|place| place.replace(location));
+                next(info);
+            }));
+            LISTENS.store(true, Ordering::Release);
+        }
+        AT_HOOK.store(false, Ordering::Release);
+    });
+}
+
+thread_local! {
+    /// Whether the fork that this thread makes is at the hook.
+    static FORKS_AT_HOOK: Cell<bool> = const { Cell::new(false) };
 }
 
 extern "C" fn before_fork() {
+    if FORKS_AT_HOOK.get() {
+        return;
+    }
     let deadline = Instant::now() + FORK_BOUND;
     while AT_HOOK.swap(true, Ordering::Acquire) {
         if Instant::now() > deadline {
-            IN_THE_MIDDLE.store(true, Ordering::Relaxed);
             return;
         }
         thread::yield_now();
     }
+    FORKS_AT_HOOK.set(true);
 }
 
 extern "C" fn after_fork_in_parent() {
-    if !IN_THE_MIDDLE.swap(false, Ordering::Relaxed) {
+    if FORKS_AT_HOOK.take() {
         AT_HOOK.store(false, Ordering::Release);
     }
 }
 
 extern "C" fn after_fork_in_child() {
-    if IN_THE_MIDDLE.swap(false, Ordering::Relaxed) {
-        // The standard library's lock stays locked here: the child does without the places of panics.
+    if !FORKS_AT_HOOK.take() && AT_HOOK.load(Ordering::Relaxed) {
+        // Somebody was in the middle, and the standard library's lock may stay locked: to set a hook would wait for it.
+        // So does whoever panics in this child, which cannot be helped.
         LISTENS.store(true, Ordering::Relaxed);
     }
     AT_HOOK.store(false, Ordering::Release);

@@ -123,7 +123,9 @@ pub trait RuntimeExt: Runtime {
     ///
     /// # Cancellation
     ///
-    /// When Python cancels the await, the Rust future is dropped, on its runtime, before `CancelledError` is raised.
+    /// When Python cancels the await, the Rust future is dropped, on its runtime, before `CancelledError` is raised; if
+    /// its poll does not return, no later than a second after.
+    /// What it gives or raises meanwhile gives way to that, unless it was told by [`cancelled`](crate::cancelled).
     /// Closing the coroutine, throwing into it and garbage collection drop the future too, without waiting for it.
     #[doc(alias = "future_into_py", alias = "future_into_py_with_locals")]
     fn into_coroutine<'py, F, T>(&self, py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
@@ -360,14 +362,20 @@ pub trait RuntimeExt: Runtime {
     /// It never attaches, and having no locals is not an error.
     ///
     /// The future is polled and dropped as long as the interpreter is not ending. A panic ends it, and nothing else.
-    fn spawn_inheriting<F>(&self, future: F)
+    ///
+    /// # Errors
+    ///
+    /// What Python raises when an event loop is asked for its locals for the first time, Ctrl-C included; then the
+    /// future is dropped.
+    fn spawn_inheriting<F>(&self, future: F) -> PyResult<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        match locals::inherited() {
+        match locals::inherited()? {
             Some(locals) => self.spawn(Admitted::new(locals::scope(locals, future))),
             None => self.spawn(Admitted::new(future)),
         }
+        Ok(())
     }
 }
 
@@ -574,13 +582,12 @@ macro_rules! adapter {
         ///
         /// # Errors
         ///
-        /// What keeps the runtime from starting, if anything does.
+        /// What keeps the runtime from starting, if anything does, and those of [`RuntimeExt::spawn_inheriting`].
         pub fn spawn<F>(future: F) -> $crate::private::PyResult<()>
         where
             F: ::core::future::Future<Output = ()> + ::core::marker::Send + 'static,
         {
-            $crate::RuntimeExt::spawn_inheriting(&current_runtime()?, future);
-            $crate::private::PyResult::Ok(())
+            $crate::RuntimeExt::spawn_inheriting(&current_runtime()?, future)
         }
     };
 }

@@ -107,6 +107,7 @@ pub(super) unsafe fn enter<T: Class, R>(
         // SAFETY: the caller says so.
         let this = unsafe { Bound::from_borrowed_ptr(py, this).cast_into_unchecked::<Object<T>>() };
         let _pass = lifecycle::shelter(py);
+        panic::listen(py);
         let mut result = failed;
         let caught = panic::catch(|| match body(&this) {
             Ok(value) => result = value,
@@ -124,7 +125,9 @@ pub(super) unsafe fn enter<T: Class, R>(
 unsafe extern "C" fn finalize<T: Class>(this: *mut ffi::PyObject) {
     let body = |this: &Bound<'_, Object<T>>| {
         let _pending = PendingException::set_aside(this.py());
-        T::finalize(this);
+        if let Err(panic) = panic::catch(|| T::finalize(this)) {
+            error::panicked(panic).write_unraisable(this.py(), None);
+        }
         Ok(())
     };
     // SAFETY: Python finalizes an instance of the class, attached.

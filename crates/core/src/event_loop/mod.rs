@@ -379,6 +379,7 @@ impl Guard {
     }
 
     fn __clear__(&self, py: Python<'_>) {
+        let _pass = lifecycle::shelter(py);
         self.0.close(py);
     }
 }
@@ -386,6 +387,9 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         // Python drops it attached. If the interpreter is ending there is nothing left to tell.
-        Python::try_attach(|py| self.0.close(py));
+        Python::try_attach(|py| {
+            let _pass = lifecycle::shelter(py);
+            self.0.close(py);
+        });
     }
 }

@@ -276,8 +276,13 @@ impl Letter for Call {
                     Ok(Err(failed)) => failed,
                     Err(panic) => (false, error::panicked(panic)),
                 };
+                let detached = matches!(envelope.letter.state.lock().wish(), Some(Wish::RunOn));
                 envelope.letter.end_on_loop(py, || Err(error.clone_ref(py)));
-                if fatal { Err(error) } else { Ok(()) }
+                match (fatal, detached) {
+                    (true, _) => Err(error),
+                    (false, true) => report_unretrieved(delivery, error),
+                    (false, false) => Ok(()),
+                }
             }
             State::Running { task, wish: Wish::Cancel, .. } => {
                 let task = task.clone_ref(py);
@@ -289,11 +294,7 @@ impl Letter for Call {
                     unreachable!("it is not retrieved")
                 };
                 drop(state);
-                // asyncio does not report these of its tasks either: somebody knows.
-                if error::ends_the_process(py, &error) || error.matches(py, cancelled_error_class(py)?)? {
-                    return Ok(());
-                }
-                report(delivery.object, "exception of an awaitable that Rust has detached", error)
+                report_unretrieved(delivery, error)
             }
             _ => Ok(()),
         }
@@ -311,6 +312,16 @@ impl Letter for Call {
             let _ = source.close(py);
         }
     }
+}
+
+/// Tells the loop of an exception that nobody waits for any more.
+fn report_unretrieved(delivery: &Delivery<'_, '_>, error: PyErr) -> PyResult<()> {
+    let py = delivery.py;
+    // asyncio does not report these of its tasks either: somebody knows.
+    if error::ends_the_process(py, &error) || error.matches(py, cancelled_error_class(py)?)? {
+        return Ok(());
+    }
+    report(delivery.object, "exception of an awaitable that Rust has detached", error)
 }
 
 /// Makes the types that PyO3 would make when they are first used.
@@ -350,6 +361,10 @@ impl Drop for Done {
             mem::forget(Arc::clone(&self.0));
             return;
         }
-        self.0.letter.end(|| Err(error::event_loop_closed()));
+        // Python drops it attached. If the interpreter is ending there is nothing left to tell.
+        Python::try_attach(|py| {
+            let _pass = lifecycle::shelter(py);
+            self.0.letter.end_on_loop(py, || Err(error::event_loop_closed()));
+        });
     }
 }

@@ -69,7 +69,7 @@ pub fn into_future_with<F>(make: F) -> PyResult<PythonFuture>
 where
     F: for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send + 'static,
 {
-    let locals = locals::inherited().ok_or_else(error::no_event_loop)?;
+    let locals = locals::inherited()?.ok_or_else(error::no_event_loop)?;
     Ok(locals.into_future_with(make))
 }
 

@@ -64,8 +64,7 @@ static AT_GATE: PerProcess<Meeting> = PerProcess::new(|_| Meeting::default());
 thread_local! {
     static THREAD: Thread = const {
         Thread {
-            depth: Cell::new(0),
-            process: Cell::new(None),
+            passes: Cell::new(Passes { all: 0, inside: 0, process: None }),
             counter: Cell::new(usize::MAX),
             counted: Cell::new(None),
             is_main: Cell::new(None),
@@ -75,11 +74,7 @@ thread_local! {
 
 /// What a thread is to the gate.
 struct Thread {
-    /// How many passes it has; but for the first they cost nothing.
-    depth: Cell<usize>,
-    /// Where it got the first of them, unless that was to attach only: in a forked child it may have those of a thread
-    /// of the parent's.
-    process: Cell<Option<Process>>,
+    passes: Cell<Passes>,
     /// The index of its counter, once it has one.
     counter: Cell<usize>,
     /// Where it is counted, if it is.
@@ -87,6 +82,16 @@ struct Thread {
     /// Whether this is the thread that ends the interpreter, and so is not ended by it: in this process, if that is
     /// known.
     is_main: Cell<Option<(bool, Process)>>,
+}
+
+/// How many passes a thread has; but for the first they cost nothing.
+#[derive(Clone, Copy)]
+struct Passes {
+    all: usize,
+    /// Those that are not to attach only.
+    inside: usize,
+    /// Where it got them. A forked child has frames of the parent's on its stack, whose passes are nothing here.
+    process: Option<Process>,
 }
 
 /// Where threads wait for each other, with the number of those that they wait for.
@@ -116,18 +121,21 @@ impl Meeting {
 /// The right to touch Python, until it is dropped, which must be on the same thread.
 #[derive(Debug)]
 pub(crate) struct Pass {
-    /// What it is counted by: nothing if this thread has another pass, or is the main thread.
-    counted: Option<(usize, Process)>,
+    /// The counter that it is counted by: nothing if this thread has another pass, or is the main thread.
+    counted: Option<usize>,
+    /// Whether the thread is [inside](is_inside) by it.
+    inside: bool,
+    process: Process,
 }
 
 /// Asks for a pass, on any thread; `None` when the interpreter is ending.
 pub(crate) fn enter() -> Option<Pass> {
     THREAD.with(|thread| {
-        if thread.depth.get() > 0 {
+        if thread.passes().all > 0 {
             return Some(thread.pass(None));
         }
         let counter = thread.counter();
-        (GATE.enter(counter) || enter_late(counter)).then(|| thread.pass(Some((counter, Process::current()))))
+        (GATE.enter(counter) || enter_late(counter)).then(|| thread.pass(Some(counter)))
     })
 }
 
@@ -204,12 +212,12 @@ pub(crate) fn enter_to_attach() -> Option<Pass> {
 
 impl Pass {
     /// A pass by which the thread is not [inside](is_inside).
-    fn outside(self) -> Self {
+    fn outside(mut self) -> Self {
         THREAD.with(|thread| {
-            if thread.depth.get() == 1 {
-                thread.process.set(None);
-            }
+            let passes = thread.passes();
+            thread.passes.set(Passes { inside: passes.inside - usize::from(self.inside), ..passes });
         });
+        self.inside = false;
         self
     }
 }
@@ -243,7 +251,7 @@ fn is_known_as_detached() -> bool {
 
 /// Whether this thread polls a Rust future of the bridge's, or delivers to an event loop, in this process.
 pub(crate) fn is_inside() -> bool {
-    THREAD.with(|thread| thread.depth.get() > 0 && thread.process.get().is_some_and(Process::is_current))
+    THREAD.with(|thread| thread.passes().inside > 0)
 }
 
 /// Whether this thread is the one that Python runs signal handlers on.
@@ -259,15 +267,23 @@ fn park() -> ! {
 }
 
 impl Thread {
-    fn pass(&self, counted: Option<(usize, Process)>) -> Pass {
-        // In a forked child the first of them may be that of a frame of the parent's.
-        if self.depth.replace(self.depth.get() + 1) == 0 || self.process.get().is_some_and(|it| !it.is_current()) {
-            self.process.set(Some(Process::current()));
+    /// Those of this process.
+    fn passes(&self) -> Passes {
+        let passes = self.passes.get();
+        if passes.process.is_some_and(Process::is_current) {
+            passes
+        } else {
+            Passes { all: 0, inside: 0, process: None }
         }
-        if let Some((_, process)) = counted {
+    }
+
+    fn pass(&self, counted: Option<usize>) -> Pass {
+        let (Passes { all, inside, .. }, process) = (self.passes(), Process::current());
+        self.passes.set(Passes { all: all + 1, inside: inside + 1, process: Some(process) });
+        if counted.is_some() {
             self.counted.set(Some(process));
         }
-        Pass { counted }
+        Pass { counted, inside: true, process }
     }
 
     fn counter(&self) -> usize {
@@ -315,11 +331,17 @@ fn handles_signals(py: Python<'_>) -> PyResult<bool> {
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        THREAD.with(|thread| thread.depth.set(thread.depth.get() - 1));
-        // After a fork the counters have forgotten it.
-        let Some((counter, process)) = self.counted else { return };
+        // After a fork the thread has forgotten it, and so have the counters.
+        if !self.process.is_current() {
+            return;
+        }
+        THREAD.with(|thread| {
+            let Passes { all, inside, process } = thread.passes.get();
+            thread.passes.set(Passes { all: all - 1, inside: inside - usize::from(self.inside), process });
+        });
+        let Some(counter) = self.counted else { return };
         THREAD.with(|thread| thread.counted.set(None));
-        if process.is_current() && GATE.leave(counter) {
+        if GATE.leave(counter) {
             AT_GATE.get().tell();
         }
     }
@@ -392,8 +414,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     asyncio_future::make_types(py);
     future::make_types(py);
     error::make_types(py);
-    // It waits for a thread that panics, whose hook may wait for Python.
-    py.detach(panic::listen);
+    panic::listen(py);
     if may_be_calling_exit_functions(py)? {
         if is_main_thread(py)? {
             close_when_forgotten(py)?;
@@ -459,7 +480,7 @@ fn close_when_forgotten(py: Python<'_>) -> PyResult<()> {
 fn stay_outside(py: Python<'_>) -> ! {
     GATE.close();
     THREAD.with(|thread| {
-        if thread.depth.get() > 0 && GATE.leave(thread.counter()) {
+        if thread.passes().all > 0 && GATE.leave(thread.counter()) {
             AT_GATE.get().tell();
         }
     });

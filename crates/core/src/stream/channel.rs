@@ -229,6 +229,7 @@ where
 {
     fn send<'py>(&self, item: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = item.py();
+        panic::listen(py);
         let item: T = panic::catch(|| item.extract().map_err(Into::into)).map_err(error::panicked)??;
         let sender = self.clone();
         awaitable(py, SEND, async move { Ok(sender.send(item).await?) })
