@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import signal
+import sys
 import threading
 
 import bridge
@@ -51,6 +53,41 @@ def test_run_gives_what_ends_the_process(bridge_run, reports, kind):
     assert caught.value is error
     # It went through the loop, so that nobody has to be told of it.
     assert reports.take() == []
+
+
+async def clean_up(ended):
+    """Waits until it is cancelled, and then needs a while."""
+    try:
+        await asyncio.sleep(20)
+    finally:
+        await turns(20)
+        ended.append(True)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="before, Ctrl-C does not cancel the main task")
+def test_run_lets_what_ctrl_c_cancels_clean_up(bridge_run):
+    ended = []
+
+    async def main():
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGINT)
+        await clean_up(ended)
+
+    with pytest.raises(KeyboardInterrupt):
+        bridge_run(main)
+    assert ended == [True]
+
+
+def test_run_lets_what_was_dropped_clean_up(bridge_run):
+    ended = []
+
+    async def main():
+        call = bridge.Call(clean_up(ended))
+        assert call.poll() is None
+        await turns()
+        call.drop()
+
+    bridge_run(main)
+    assert ended == [True]
 
 
 def test_run_ends_the_loop_as_asyncio_does(bridge_run):

@@ -7,11 +7,17 @@ use std::{
     task::Poll,
 };
 
-use pyo3::prelude::*;
+use pyo3::{
+    ffi::c_str,
+    prelude::*,
+    types::{PyCFunction, PyTuple},
+};
 
 use crate::{
-    Runtime, RuntimeExt, TaskLocals, error, event_loop, lifecycle,
-    once::intern,
+    Runtime, RuntimeExt, TaskLocals, error,
+    event_loop::{self, EventLoop},
+    lifecycle,
+    once::{PyOnce, intern},
     signals::{Reader, Wakeup},
     task::Path,
 };
@@ -43,7 +49,33 @@ where
     T: Send + 'static,
 {
     let run = kind.module(py)?.getattr(intern!(py, "run"))?;
-    complete(py, runtime, "run", future, |coroutine, _| run.call1((coroutine,)))
+    complete(py, runtime, "run", future, |coroutine, _| {
+        let main = until_all_have_ended(&coroutine)?;
+        run.call1((&main,)).inspect_err(|_| {
+            // As above all others, the error of the run is the one to be seen.
+            let _ = main.call_method0(intern!(py, "close"));
+        })
+    })
+}
+
+/// A coroutine that awaits another one, and then the Python tasks that the drop of a Rust future has cancelled.
+fn until_all_have_ended<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    static MAIN: PyOnce<Py<PyAny>> = PyOnce::new();
+
+    let py = coroutine.py();
+    let main = MAIN.get_or_try_init(py, || {
+        let module = PyModule::from_code(py, c_str!(include_str!("run.py")), c"run.py", c"pyo3_await_run")?;
+        Ok::<_, PyErr>(module.getattr("main")?.unbind())
+    })?;
+    let ending = PyCFunction::new_closure(py, None, None, |arguments: &Bound<'_, PyTuple>, _| {
+        let py = arguments.py();
+        PyResult::Ok(EventLoop::running(py)?.map_or_else(Vec::new, |event_loop| event_loop.ending(py)))
+    })?;
+    let main = main.bind(py).call1((coroutine, ending))?;
+    for name in [intern!(py, "__name__"), intern!(py, "__qualname__")] {
+        main.setattr(name, coroutine.getattr(name)?)?;
+    }
+    Ok(main)
 }
 
 pub(crate) fn run_until_complete<R, F, T>(event_loop: &Bound<'_, PyAny>, runtime: &R, future: F) -> PyResult<T>

@@ -176,6 +176,15 @@ impl EventLoop {
         self.in_flight.lock(py).try_remove(key as usize)
     }
 
+    /// The Python tasks that Rust has cancelled by a drop, and that have not ended.
+    pub(crate) fn ending(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        let cancelled = |item: &InFlight| match item {
+            InFlight::Call(call) => call.letter.cancelled_task(py),
+            InFlight::Waiter(_) | InFlight::Woken(_) => None,
+        };
+        self.in_flight.lock(py).iter().filter_map(|(_, item)| cancelled(item)).collect()
+    }
+
     /// Delivers all that is in the mailbox, and if that is little, what comes meanwhile; the rest waits for the loop's
     /// next turn.
     fn drain(self: &Arc<Self>, py: Python<'_>) -> PyResult<()> {

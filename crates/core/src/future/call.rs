@@ -170,6 +170,14 @@ impl Call {
         }
     }
 
+    /// The Python side, if it is to end because the Rust side has.
+    pub(crate) fn cancelled_task(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match &*self.state.lock() {
+            State::Running { task, wish: Wish::Cancel, .. } => Some(task.clone_ref(py)),
+            _ => None,
+        }
+    }
+
     /// Makes a task of the awaitable, on the loop's thread.
     fn start(this: &Arc<Envelope<Self>>, source: Source, delivery: &Delivery<'_, '_>) -> PyResult<()> {
         let py = delivery.py;
