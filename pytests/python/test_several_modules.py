@@ -5,6 +5,8 @@ import importlib.machinery
 import importlib.util
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import bridge
 import pytest
@@ -90,3 +92,34 @@ def test_both_end_with_the_loop(other, new_loop, way):
     for gate in gates:
         gate.wait_for_drops(1)
     del awaitables
+
+
+IN_A_SUBINTERPRETER = """
+import asyncio
+try:
+    import _interpreters as interpreters
+    number = interpreters.create("legacy")
+except ImportError:
+    import _xxsubinterpreters as interpreters
+    number = interpreters.create(isolated=False)
+interpreters.run_string(number, '''
+import asyncio
+import bridge
+for use in (lambda: asyncio.run(bridge.value("coroutine", 1, True)), lambda: bridge.run(None)):
+    try:
+        use()
+    except RuntimeError as error:
+        print("main interpreter" in str(error))
+''')
+interpreters.destroy(number)
+import bridge
+print(asyncio.run(bridge.value("coroutine", 7, True)))
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there a thread in one cannot attach, and PyO3 waits for ever")
+def test_a_subinterpreter_is_refused_and_leaves_the_main_one_as_it_was():
+    """One of the old kind: the new ones do not even import the module."""
+    command = [sys.executable, "-W", "ignore", "-c", IN_A_SUBINTERPRETER]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (done.stdout.split(), done.returncode) == (["True", "True", "7"], 0), done.stderr

@@ -159,6 +159,13 @@ pub(crate) fn event_loop_closed() -> PyErr {
     )
 }
 
+/// The bridge was to be used by a subinterpreter.
+pub(crate) fn in_subinterpreter() -> PyErr {
+    PyRuntimeError::new_err(
+        "Rust futures run in the main interpreter only: this is a subinterpreter; use a thread, or another process",
+    )
+}
+
 /// The interpreter is ending, and the bridge has been stopped.
 pub(crate) fn interpreter_ending() -> PyErr {
     PyRuntimeError::new_err(

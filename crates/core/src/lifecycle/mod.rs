@@ -387,6 +387,13 @@ impl<F> Drop for Admitted<F> {
 /// Whether the interpreter tells us of its end and of forks.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
+/// Refuses an interpreter that is not the main one: of what is static here, and in PyO3, each would need its own.
+pub(crate) fn refuse_subinterpreter(_: Python<'_>) -> PyResult<()> {
+    // SAFETY: the thread is attached.
+    let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
+    if id == 0 { Ok(()) } else { Err(error::in_subinterpreter()) }
+}
+
 /// Has the interpreter tell us of its end and of forks, from the first use of the bridge on.
 ///
 /// Python calls what is registered last first: what an application registers later still finds the bridge working.
@@ -394,6 +401,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
+    refuse_subinterpreter(py)?;
     let installing = Installing::begin();
     let exit = PyCFunction::new_closure(py, None, None, |arguments, _| at_exit(arguments.py()))?;
     let before = PyCFunction::new_closure(py, None, None, |arguments, _| before_fork(arguments.py()))?;
