@@ -2,6 +2,7 @@
 
 import asyncio
 import collections.abc
+import contextvars
 import copy
 import gc
 import inspect
@@ -406,6 +407,13 @@ def test_cannot_be_stepped_by_two_threads_at_once(loop_class, new_loop, run, way
 
     assert run(coroutine, new_loop(Shared)) == 1
     assert set(seen) == {("raised", ValueError, "coroutine already executing")}
+
+
+@pytest.mark.parametrize("later", [False, True])
+async def test_an_output_is_converted_in_the_context_of_the_awaiter(way, later):
+    variable = contextvars.ContextVar("variable")
+    variable.set("the awaiter's")
+    assert await bridge.converted(way, variable.get, later) == "the awaiter's"
 
 
 # Never awaited.

@@ -223,7 +223,6 @@ impl Class for Coroutine {
     }
 
     fn traverse(&self, visit: &Visit) {
-        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         if let Some(state) = self.0.try_lock(visit.attached()) {
             if let Stage::Suspended(future, _) = &state.stage {
                 visit.call(future);

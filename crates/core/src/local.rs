@@ -49,7 +49,7 @@ pub(crate) struct LocalTask<R: Runtime, F> {
     future: UnsafeCell<ManuallyDrop<Option<F>>>,
 }
 
-// SAFETY: `future` is touched on `thread` only, by `with_future` and `drop`, which check that; the rest is `Sync`.
+// SAFETY: `future` is touched on `thread` only, by `step` and `drop_future`, which check that; the rest is `Sync`.
 unsafe impl<R: Runtime, F> Sync for LocalTask<R, F> {}
 // SAFETY: as above; what is dropped on another thread leaks its future.
 unsafe impl<R: Runtime, F> Send for LocalTask<R, F> {}
@@ -107,7 +107,7 @@ where
         if place.is_none() {
             return None;
         }
-        let end = if task.cancelled.load(Ordering::Acquire) {
+        let end = if task.cancelled.load(Ordering::Relaxed) {
             End::Cancelled
         } else {
             let waker = Waker::from(Arc::clone(self));
@@ -173,8 +173,8 @@ where
     }
 
     fn cancel(self: Arc<Self>) {
-        // Release pairs with the acquire in `poll`, though the flag carries nothing but itself.
-        self.letter.cancelled.store(true, Ordering::Release);
+        // Relaxed: it carries nothing but itself, and the post that follows brings it.
+        self.letter.cancelled.store(true, Ordering::Relaxed);
         self.wake();
     }
 

@@ -142,7 +142,7 @@ impl TaskLocals {
 
     /// Attaches to Python and calls `f` in a copy of the context: `contextvars` are seen, changes end with the call.
     ///
-    /// When the interpreter is ending it does not return.
+    /// When the interpreter is ending it does not return, but on the main thread, which Python does not end.
     ///
     /// # Errors
     ///
@@ -275,7 +275,7 @@ impl<F: Future> Future for Scope<F> {
 ///
 /// What `f` returns as `Err`, and `RuntimeError` where there are no [`TaskLocals`].
 ///
-/// When the interpreter is ending it does not return, since no thread may attach then.
+/// When the interpreter is ending it does not return, since no thread may attach then but the main one.
 pub fn attach<T>(f: impl FnOnce(Python<'_>) -> PyResult<T>) -> PyResult<T> {
     match TaskLocals::of_task()? {
         Some(locals) => locals.attach(f),

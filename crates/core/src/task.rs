@@ -33,7 +33,7 @@ use crate::{
     Runtime, TaskLocals,
     asyncio_future::{AsyncioFuture, Settlement},
     class::Object,
-    error,
+    context, error,
     event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
     lifecycle,
     locals::{Lent, OnDemand},
@@ -51,7 +51,7 @@ pub(crate) struct Task<R: Runtime, F, T> {
     waker: AtomicWaker,
     /// The key of the Python waiter among what the event loop has in flight. Written before the driver is made.
     waiter: AtomicU32,
-    /// Set before the driver is made, and dropped on the loop's thread, with the task.
+    /// Set before the driver is made, and dropped with the task.
     locals: OnceLock<TaskLocals>,
     /// See the table of the module.
     stage: UnsafeCell<Stage<F, T>>,
@@ -312,7 +312,7 @@ where
     }
 
     fn cancel(self: Arc<Self>) {
-        // Release pairs with the acquire in `Driver::poll`, though the flag carries nothing but itself.
+        // Release pairs with the acquire in `Task::poll`, though the flag carries nothing but itself.
         self.letter.cancelled.store(true, Ordering::Release);
         self.letter.waker.wake();
     }
@@ -441,9 +441,12 @@ where
             unreachable!("it was posted by its driver")
         };
         let (waiter, path) = (task.waiter.load(Ordering::Relaxed), envelope.path());
+        let context = task.locals.get().expect("they were set before the driver was made").context(delivery.py);
         // Whoever is resumed may find its memory free for the next.
         drop(envelope);
-        AsyncioFuture::deliver(waiter, end.settle(delivery.py, path), delivery)
+        // Nobody has entered it, nor will again.
+        let settled = context::within(&context, || end.settle(delivery.py, path));
+        AsyncioFuture::deliver(waiter, settled.unwrap_or_else(Settlement::failed), delivery)
     }
 
     fn refuse(envelope: Arc<Envelope<Self>>, _: Option<Python<'_>>) {

@@ -12,10 +12,11 @@ use pyo3::{
     types::PyInt,
 };
 
-use crate::{gate::Gate, run};
+use crate::{gate::Gate, run, streams::Called};
 
 pub(crate) fn add_to(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(value, module)?)?;
+    module.add_function(wrap_pyfunction!(converted, module)?)?;
     module.add_function(wrap_pyfunction!(sleep, module)?)?;
     module.add_function(wrap_pyfunction!(fail, module)?)?;
     module.add_function(wrap_pyfunction!(panic, module)?)?;
@@ -40,6 +41,15 @@ fn value<'py>(py: Python<'py>, way: &str, value: Py<PyAny>, later: bool) -> PyRe
     run(py, way, async move {
         suspend(later).await;
         Ok(value)
+    })
+}
+
+/// An awaitable that gives what `function` returns, which is called when the output is converted.
+#[pyfunction]
+fn converted<'py>(py: Python<'py>, way: &str, function: Py<PyAny>, later: bool) -> PyResult<Bound<'py, PyAny>> {
+    run(py, way, async move {
+        suspend(later).await;
+        Ok(Called(function))
     })
 }
 

@@ -84,7 +84,7 @@ fn called_while_streamed<'py>(
 }
 
 /// What becomes what a function returns when it is converted.
-struct Called(Py<PyAny>);
+pub(crate) struct Called(pub(crate) Py<PyAny>);
 
 impl<'py> IntoPyObject<'py> for Called {
     type Target = PyAny;

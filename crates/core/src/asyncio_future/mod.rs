@@ -300,7 +300,6 @@ impl Class for AsyncioFuture {
 
     fn traverse(&self, visit: &Visit) {
         visit.call(&self.event_loop);
-        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         let Some(state) = self.state.try_lock(visit.attached()) else { return };
         for callback in state.extras.callbacks() {
             visit.call(&callback.function);

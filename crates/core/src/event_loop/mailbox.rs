@@ -76,7 +76,8 @@ impl Mailbox {
     /// Goes idle, if nothing was posted since [`take`](Self::take); else the loop must be woken again.
     #[must_use]
     pub(crate) fn rest(&self) -> Rest {
-        // Release keeps what the drain did before the next poster's wake.
+        // Release keeps what the drain did before this; nobody acquires it: the poster that finds null makes a system
+        // call, and so does the loop before its next drain.
         match self.head.compare_exchange(DRAINING, ptr::null_mut(), Ordering::Release, Ordering::Relaxed) {
             Ok(_) => Rest::Idle,
             Err(CLOSED) => Rest::Idle,

@@ -55,7 +55,7 @@ pub(crate) struct EventLoop {
     batch: SpinLock<Batch>,
     /// How many drains have come to their end. Only the loop's thread uses it.
     drains: AtomicUsize,
-    /// What the loop has to finish. Only the loop's thread adds and removes; anybody may traverse.
+    /// What the loop has to finish. Only threads that are attached look into it.
     in_flight: SpinLock<Slab<InFlight>>,
     /// Dropped by the process that has made it: in another its descriptors may be somebody else's.
     waker: ManuallyDrop<Waker>,
@@ -374,7 +374,6 @@ impl Guard {
         if self.0.is_left_behind() {
             return Ok(());
         }
-        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         // SAFETY: the garbage collector is attached; nothing of Python's is called.
         let py = unsafe { Python::assume_attached() };
         let Some(in_flight) = self.0.in_flight.try_lock(py) else { return Ok(()) };

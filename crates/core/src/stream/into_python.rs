@@ -206,7 +206,6 @@ impl Class for AsyncIterator {
 
     /// For the rest it holds Rust values.
     fn traverse(&self, visit: &Visit) {
-        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         let Some(state) = self.state.try_lock(visit.attached()) else { return };
         state.ahead.items.iter().for_each(|item| visit.call(item));
         state.ahead.failed.iter().for_each(|error| visit.call(error));

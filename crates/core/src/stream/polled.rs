@@ -201,7 +201,6 @@ impl<O: Operation> Class for Polled<O> {
     }
 
     fn traverse(&self, visit: &Visit) {
-        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         let Some(stage) = self.0.try_lock(visit.attached()) else { return };
         match &*stage {
             Stage::New(operation) => operation.traverse(visit),

@@ -276,7 +276,6 @@ impl Class for Pump {
     }
 
     fn traverse(&self, visit: &Visit) {
-        // Whoever holds the lock is about to let go; to visit less than all is safe, it only keeps garbage longer.
         let Some(stage) = self.stage.try_lock() else { return };
         match &*stage {
             Stage::New(object) => visit.call(object),

@@ -21,7 +21,7 @@ impl<T> Lock<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the garbage collector, which must not wait.
+    /// For the garbage collector, which must not wait. It finds unlocked what is locked by attached threads only.
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
             Ok(guard) => Some(guard),
