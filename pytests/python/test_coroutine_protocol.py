@@ -339,7 +339,7 @@ async def test_ending_it_drops_the_rust_future(started, end, way):
 def test_cannot_be_started_without_a_loop(way):
     gate = bridge.Gate()
     coroutine = gate.wait(way)
-    message = r"no running event loop: .*'wait' must be awaited inside one, for instance by asyncio.run\(...\)"
+    message = r"no running event loop: .*'wait' must be awaited inside one of asyncio's, for instance by asyncio.run\(...\)"
     with pytest.raises(RuntimeError, match=message):
         coroutine.send(None)
     # An eager one looks for a loop when it has to wait.

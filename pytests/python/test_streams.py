@@ -282,7 +282,7 @@ def test_the_end_of_asyncio_run_closes_streams(place):
 def test_it_needs_a_loop(place):
     iterator = bridge.numbers(place, 3, False)
     step = iterator.__anext__()
-    with pytest.raises(RuntimeError, match="must be awaited inside one, for instance by asyncio.run"):
+    with pytest.raises(RuntimeError, match="must be awaited inside one of asyncio's, for instance by asyncio.run"):
         step.send(None)
 
     async def collect():

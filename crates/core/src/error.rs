@@ -140,7 +140,7 @@ pub(crate) fn not_in_a_task() -> PyErr {
 /// A coroutine or future was started outside an event loop.
 pub(crate) fn no_running_event_loop(what: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
-        "no running event loop: {what} must be awaited inside one, for instance by asyncio.run(...)"
+        "no running event loop: {what} must be awaited inside one of asyncio's, for instance by asyncio.run(...)"
     ))
 }
 
