@@ -18,8 +18,9 @@ use crate::{
     error,
     lifecycle::{self, Process},
     once::PyOnce,
+    path::Path,
     sync::SpinLock,
-    task::{self, Path, Polled, Start},
+    task::{self, Polled, Start},
 };
 
 /// The contents of the Python object.

@@ -73,10 +73,10 @@ pub(crate) fn not_stop_iteration(py: Python<'_>, error: PyErr) -> PyErr {
     wrapped
 }
 
-/// The runtime dropped a future whose result somebody awaits.
-pub(crate) fn abandoned(name: &str) -> PyErr {
+/// The runtime dropped a future whose result somebody awaits, or a stream whose items somebody wants.
+pub(crate) fn abandoned(what: &str, name: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
-        "the Rust runtime dropped the future '{name}' before it had ended: was the runtime shut down, \
+        "the Rust runtime dropped the {what} '{name}' before it had ended: was the runtime shut down, \
          or left behind by os.fork()?"
     ))
 }
@@ -97,28 +97,25 @@ pub(crate) fn not_stop_async_iteration(py: Python<'_>, error: PyErr) -> PyErr {
     wrapped
 }
 
-/// The runtime dropped a stream whose items somebody wants.
-pub(crate) fn abandoned_stream(name: &str) -> PyErr {
-    PyRuntimeError::new_err(format!(
-        "the Rust runtime dropped the stream '{name}' before it had ended: was the runtime shut down?"
-    ))
-}
-
 /// A value that Rust was asked to await cannot be awaited.
 pub(crate) fn not_awaitable(object: &Bound<'_, PyAny>) -> PyErr {
-    let kind = object.get_type().fully_qualified_name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!(
-        "'{kind}' object can't be awaited: into_future takes a coroutine, a future, a task or an object with __await__"
+        "'{}' object can't be awaited: into_future takes a coroutine, a future, a task or an object with __await__",
+        kind_of(object)
     ))
 }
 
 /// A value that Rust was asked to iterate over is no asynchronous iterable.
 pub(crate) fn not_async_iterable(object: &Bound<'_, PyAny>) -> PyErr {
-    let kind = object.get_type().fully_qualified_name().map_or_else(|_| "?".to_owned(), |name| name.to_string());
     PyTypeError::new_err(format!(
-        "'{kind}' object is not an asynchronous iterable: into_stream takes an asynchronous generator or an object \
-         with __aiter__"
+        "'{}' object is not an asynchronous iterable: into_stream takes an asynchronous generator or an object \
+         with __aiter__",
+        kind_of(object)
     ))
+}
+
+fn kind_of(object: &Bound<'_, PyAny>) -> String {
+    object.get_type().fully_qualified_name().map_or_else(|_| "?".to_owned(), |name| name.to_string())
 }
 
 /// There is no event loop to run on.
@@ -198,18 +195,10 @@ pub(crate) fn forked(what: &str) -> PyErr {
     ))
 }
 
-/// A local future was to be polled on a thread that is not its own.
-pub(crate) fn wrong_thread(name: &str) -> PyErr {
+/// A local future or stream was to be polled on a thread that is not its own; `otherwise` makes what can leave it.
+pub(crate) fn wrong_thread(what: &str, name: &str, otherwise: &str) -> PyErr {
     PyRuntimeError::new_err(format!(
-        "the local Rust future '{name}' can't leave its thread: await it on the thread on which it was made, \
-         or make it by into_coroutine"
-    ))
-}
-
-/// A local stream was to be polled on a thread that is not its own.
-pub(crate) fn stream_on_wrong_thread(name: &str) -> PyErr {
-    PyRuntimeError::new_err(format!(
-        "the local Rust stream '{name}' can't leave its thread: iterate over it on the thread on which it was made, \
-         or make it by into_async_iterator"
+        "the local Rust {what} '{name}' can't leave its thread: use it on the thread on which it was made, \
+         or make it by {otherwise}"
     ))
 }

@@ -67,6 +67,7 @@ mod entry;
 mod class;
 mod error;
 mod panic;
+mod path;
 mod sync;
 mod once;
 #[doc(hidden)]

@@ -25,8 +25,9 @@ use crate::{
     context, error,
     event_loop::{Delivery, Envelope, EventLoop, Letter},
     panic,
+    path::Path,
     runtime::refuse_left_behind,
-    task::{Cancel, End, Path, Polled, Start, here},
+    task::{Cancel, End, Polled, Start, here},
 };
 
 /// The cell shared by a local future, its wakers and its Python waiter.
@@ -84,7 +85,7 @@ where
     fn step(self: &Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>> {
         let task = &self.letter;
         if task.thread != thread::current().id() {
-            return Err(error::wrong_thread(self.path().name()));
+            return Err(error::wrong_thread("future", self.path().name(), "into_coroutine"));
         }
         // Python code that the future calls may run the loop re-entrantly, and that may deliver this task again.
         if task.polling.swap(true, Ordering::Relaxed) {

@@ -18,8 +18,8 @@ use crate::{
     event_loop::{self, EventLoop},
     lifecycle,
     once::{PyOnce, intern},
+    path::Path,
     signals::{Reader, Wakeup},
-    task::Path,
 };
 
 /// Which event loop a run makes.

@@ -34,8 +34,9 @@ use crate::{
     context, error,
     event_loop::{Delivery, InFlight, Resume, call_soon},
     once::{PyOnce, intern},
+    path::Path,
     sync::SpinLock,
-    task::{Cancel, Path},
+    task::Cancel,
 };
 
 /// The contents of the Python object.

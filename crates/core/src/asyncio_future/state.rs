@@ -5,10 +5,7 @@ use std::{mem, slice, sync::Arc};
 use pyo3::{exceptions::PyBaseException, prelude::*, types::PyTraceback};
 
 use super::{Settlement, cancelled_error_class};
-use crate::{
-    lifecycle::Process,
-    task::{Cancel, Path},
-};
+use crate::{lifecycle::Process, path::Path, task::Cancel};
 
 pub(super) struct State {
     pub(super) outcome: Outcome,

@@ -16,7 +16,8 @@ use crate::{
     class::Object,
     error,
     event_loop::{Delivery, Envelope, EventLoop, InFlight, Letter},
-    task::{Cancel, Path},
+    path::Path,
+    task::Cancel,
 };
 
 /// A Python task that waits for an alarm. To drop it is to go away.

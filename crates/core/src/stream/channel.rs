@@ -31,8 +31,8 @@ use crate::{
     lifecycle::{self, Process},
     once::PyOnce,
     panic,
+    path::Path,
     sync::Lock,
-    task,
 };
 
 /// Makes a channel that holds up to `capacity` items.
@@ -394,8 +394,8 @@ impl Operation for Call {
         self.name
     }
 
-    fn path(&self) -> task::Path {
-        task::Path(|| "channel")
+    fn path(&self) -> Path {
+        Path(|| "channel")
     }
 
     fn poll<'py>(&mut self, py: Python<'py>, cx: &mut Context<'_>) -> Poll<PyResult<Bound<'py, PyAny>>> {

@@ -24,8 +24,9 @@ use crate::{
     lifecycle::Process,
     once::PyOnce,
     panic,
+    path::Path,
     sync::SpinLock,
-    task::{self, Path},
+    task,
 };
 
 /// A Rust stream, as the Python side knows it.

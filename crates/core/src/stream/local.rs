@@ -24,8 +24,8 @@ use crate::{
     lifecycle,
     locals::OnDemand,
     panic::{self, Panic},
+    path::Path,
     runtime::refuse_left_behind,
-    task::Path,
 };
 
 struct Local<R: Runtime, S> {
@@ -83,6 +83,10 @@ impl<R: Runtime, S> Local<R, S> {
         Some(result)
     }
 
+    fn wrong_thread(&self) -> PyErr {
+        error::wrong_thread("stream", Path::of::<S>().name(), "into_async_iterator")
+    }
+
     fn close(&self) -> Option<Result<(), Panic>> {
         self.with_stream(|stream| drop(stream.take()))
     }
@@ -117,7 +121,7 @@ where
     T: for<'py> IntoPyObject<'py> + 'static,
 {
     fn check_thread(&self) -> PyResult<()> {
-        if self.thread == this_thread() { Ok(()) } else { Err(error::stream_on_wrong_thread(self.path().name())) }
+        if self.thread == this_thread() { Ok(()) } else { Err(self.wrong_thread()) }
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
@@ -149,7 +153,7 @@ where
             stream.as_mut().poll_next(cx)
         });
         Poll::Ready(match polled {
-            None => Some(Err(error::stream_on_wrong_thread(self.path().name()))),
+            None => Some(Err(self.wrong_thread())),
             Some(Err(panic)) => Some(Err(error::panicked(panic))),
             Some(Ok(item)) => match ready!(item) {
                 None => None,
@@ -161,7 +165,7 @@ where
 
     fn poll_close(&self, _: &mut Context<'_>) -> Poll<PyResult<()>> {
         Poll::Ready(match self.close() {
-            None => Err(error::stream_on_wrong_thread(self.path().name())),
+            None => Err(self.wrong_thread()),
             Some(result) => result.map_err(error::panicked),
         })
     }

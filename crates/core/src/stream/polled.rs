@@ -22,8 +22,8 @@ use crate::{
     coroutine::warn_never_awaited,
     lifecycle,
     once::PyOnce,
+    path::Path,
     sync::SpinLock,
-    task::Path,
 };
 
 /// What a [`Polled`] does. To drop it is to cancel it.

@@ -32,8 +32,8 @@ use crate::{
     class::{self, Arguments, Awaitable, Class, Get, Members, Object, Protocol, Sent, Visit},
     error,
     once::{PyOnce, intern},
+    path::Path,
     sync::Lock,
-    task::Path,
 };
 
 /// How many items are taken in one step of the task from an iterable that does not suspend.

@@ -26,8 +26,9 @@ use crate::{
     Runtime, TaskLocals, error, lifecycle,
     locals::Lent,
     panic::{self, Panic},
+    path::Path,
     sync::Lock,
-    task::{Path, into_python},
+    task::into_python,
 };
 
 /// How many items one poll of the driver may take from a stream that is always ready.
@@ -316,7 +317,7 @@ impl End {
             Self::Finished => None,
             Self::Failed(error) => Some(error::not_stop_async_iteration(py, error)),
             Self::Panicked(panic) => Some(error::panicked(panic)),
-            Self::Abandoned => Some(error::abandoned_stream(path.name())),
+            Self::Abandoned => Some(error::abandoned("stream", path.name())),
         }
     }
 }

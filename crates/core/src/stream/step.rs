@@ -20,7 +20,7 @@ use crate::{
     class::{Get, Object, Visit},
     error,
     once::{PyOnce, intern},
-    task::Path,
+    path::Path,
 };
 
 /// What is awaited: one of the iterator's methods.
