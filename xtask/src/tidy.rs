@@ -112,14 +112,16 @@ fn changelog(files: &Files) -> Vec<String> {
     }
 }
 
-/// The crates of the workspace ask for each other at the version that they have.
+/// The crates of the workspace ask for each other at the version that they have, and no other: what is private to them
+/// may change in any release.
 fn versions(files: &Files) -> Vec<String> {
     let Some(version) = files.version() else {
         return vec!["Cargo.toml: [workspace.package] has no version".to_owned()];
     };
+    let exact = format!("={version}");
     members(files.get("Cargo.toml"))
-        .filter(|(_, value)| inline(value, "version") != Some(version))
-        .map(|(name, _)| format!("Cargo.toml: [workspace.dependencies] {name} is not at version {version}"))
+        .filter(|(_, value)| inline(value, "version") != Some(&exact))
+        .map(|(name, _)| format!("Cargo.toml: [workspace.dependencies] {name} is not at version \"{exact}\""))
         .collect()
 }
 

@@ -9,7 +9,7 @@ use crate::workspace::Workspace;
 fn tree(changes: &[(&str, &str)]) -> Files {
     let crate_manifest = "[package]\nversion.workspace = true\nedition.workspace = true\n\n[lints]\nworkspace = true\n";
     let workspace = "[workspace.package]\nversion = \"0.1.0\"\n\n[workspace.dependencies]\n\
-        ours = { path = \"crates/ours\", version = \"0.1.0\" }\ntheirs = \"7\"\n";
+        ours = { path = \"crates/ours\", version = \"=0.1.0\" }\ntheirs = \"7\"\n";
     let mut files = Files::default();
     for (path, text) in [
         ("Cargo.toml", workspace),
@@ -99,9 +99,9 @@ fn changelogs_that_tell_of_other_versions() {
 fn crates_that_ask_for_another_version() {
     let workspace = "[workspace.package]\nversion = \"0.2.0\"\n\n[workspace.dependencies]\n\
         a = { path = \"crates/a\", version = \"0.1.0\" }\nb = { path = \"crates/b\" }\n\
-        c = { path = \"crates/c\", version = \"0.2.0\" }\n";
-    let complaint = |name| format!("Cargo.toml: [workspace.dependencies] {name} is not at version 0.2.0");
-    assert_eq!(versions(&tree(&[("Cargo.toml", workspace)])), ["a", "b"].map(complaint));
+        c = { path = \"crates/c\", version = \"0.2.0\" }\nd = { path = \"crates/d\", version = \"=0.2.0\" }\n";
+    let complaint = |name| format!("Cargo.toml: [workspace.dependencies] {name} is not at version \"=0.2.0\"");
+    assert_eq!(versions(&tree(&[("Cargo.toml", workspace)])), ["a", "b", "c"].map(complaint));
     assert_eq!(versions(&tree(&[("Cargo.toml", "")])), ["Cargo.toml: [workspace.package] has no version"]);
 }
 
