@@ -14,8 +14,9 @@ pub(crate) struct Files(BTreeMap<String, String>);
 type Rule = fn(&Files) -> Vec<String>;
 
 /// Each rule, and what it asks for.
-pub(crate) const RULES: [(&str, Rule); 8] = [
+pub(crate) const RULES: [(&str, Rule); 9] = [
     ("tidy: manifests", manifests),
+    ("tidy: licences", licences),
     ("tidy: module docs", module_docs),
     ("tidy: unsafe only in core", unsafe_only_in_core),
     ("tidy: changelog", changelog),
@@ -74,6 +75,22 @@ fn manifests(files: &Files) -> Vec<String> {
     }
     if files.crates().next().is_none() {
         found.push("crates/: there is no crate".to_owned());
+    }
+    found
+}
+
+/// Every published crate has the texts of its licences, which a package holds only if they are in the crate's folder.
+fn licences(files: &Files) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        let text = files.get(name);
+        if text.is_empty() {
+            found.push(format!("{name}: is not there"));
+        }
+        for (folder, _) in files.crates().filter(|(folder, _)| files.get(&format!("{folder}/{name}")) != text) {
+            found
+                .push(format!("{folder}/{name}: is not the text of {name}; `ln -s ../../{name} {folder}` makes it so"));
+        }
     }
     found
 }

@@ -13,11 +13,17 @@ fn tree(changes: &[(&str, &str)]) -> Files {
     let mut files = Files::default();
     for (path, text) in [
         ("Cargo.toml", workspace),
+        ("LICENSE-APACHE", "apache\n"),
+        ("LICENSE-MIT", "mit\n"),
         ("CHANGELOG.md", "# Changes\n\n## [Unreleased]\n"),
         ("README.md", "# Title\n\n```toml\npyo3-await-tokio = \"0.1\"\n```\n"),
         ("crates/core/Cargo.toml", crate_manifest),
+        ("crates/core/LICENSE-APACHE", "apache\n"),
+        ("crates/core/LICENSE-MIT", "mit\n"),
         ("crates/core/src/lib.rs", "//! Core.\n"),
         ("crates/tokio/Cargo.toml", crate_manifest),
+        ("crates/tokio/LICENSE-APACHE", "apache\n"),
+        ("crates/tokio/LICENSE-MIT", "mit\n"),
         ("crates/tokio/src/lib.rs", "//! The adapter.\n\n#![forbid(unsafe_code)]\n"),
     ]
     .iter()
@@ -66,6 +72,21 @@ fn manifests_that_stand_alone() {
     // Only the manifests of published crates are meant.
     assert_eq!(manifests(&tree(&[("crates/core/tests/outside/Cargo.toml", alone)])), Vec::<String>::new());
     assert_eq!(manifests(&Files::default()), ["crates/: there is no crate"]);
+}
+
+#[test]
+fn crates_without_their_licences() {
+    let found = licences(&tree(&[
+        ("crates/core/LICENSE-MIT", "another\n"),
+        ("crates/smol/Cargo.toml", ""),
+        ("crates/smol/LICENSE-APACHE", "apache\n"),
+    ]));
+    let complaint = |folder| {
+        format!("{folder}/LICENSE-MIT: is not the text of LICENSE-MIT; `ln -s ../../LICENSE-MIT {folder}` makes it so")
+    };
+    assert_eq!(found, ["crates/core", "crates/smol"].map(complaint));
+    let nowhere = ["LICENSE-APACHE: is not there", "LICENSE-MIT: is not there"];
+    assert_eq!(licences(&Files::default()), nowhere);
 }
 
 #[test]
