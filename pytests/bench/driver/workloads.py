@@ -179,6 +179,8 @@ class Workload:
                 lines = child.run(arguments, "--keep-states", "--workload", self.name, *sampling)
                 for line in lines.splitlines():
                     emit(json.loads(line))
+            else:
+                progress(f"{self.name}: left out, it needs tokio")
             return
         progress(f"{self.name}: {self.title}")
         candidates = self.candidates(contenders, runtimes)

@@ -127,7 +127,7 @@ pub(super) fn run(
         let work = Mutex::new(interleaved(runs, control_runs));
         let tallies = Mutex::new((Tally::default(), (control_runs > 0).then(Tally::default)));
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..options.jobs.max(1))
+            let workers: Vec<_> = (0..options.jobs)
                 .map(|_| {
                     let (work, tallies, program, situation, venv) = (&work, &tallies, &program, &situation, &venv);
                     scope.spawn(move || program.work(&workspace.shell_in(python, venv)?, situation, work, tallies))
