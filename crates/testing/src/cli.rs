@@ -1,6 +1,7 @@
 //! From the command line to an exit code.
 
 use std::{
+    env,
     process::{self, ExitCode},
     sync::{
         Arc,
@@ -28,6 +29,9 @@ use crate::{
 
 /// How long the main function has to take the result, when a test has a thread that it does not give back.
 const LAST_CALL: Duration = Duration::from_secs(5);
+
+/// How many tests run at once, where `--test-threads` does not say it; as with Rust's own harness.
+const THREADS: &str = "RUST_TEST_THREADS";
 
 /// How far the run has come: one of the constants below, in their order.
 ///
@@ -58,15 +62,37 @@ fn list() -> Option<ExitCode> {
     if TESTS.is_empty() {
         return None;
     }
-    let arguments = Arguments::from_args();
-    if arguments.test_threads == Some(0) {
-        eprintln!("error: argument for --test-threads must not be 0");
-        return Some(ExitCode::from(FAILED));
-    }
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Some(ExitCode::from(FAILED));
+        }
+    };
     arguments.list.then(|| {
         let trials = registry::sorted().into_iter().map(|(path, test)| trial(&arguments, path, test, || Ok(())));
         libtest_mimic::run(&arguments, trials.collect()).exit_code()
     })
+}
+
+/// The command line, completed from the environment.
+///
+/// # Errors
+///
+/// What is wrong with the number of threads; what else is wrong ends the process.
+fn arguments() -> Result<Arguments, String> {
+    let mut arguments = Arguments::from_args();
+    match (arguments.test_threads, env::var_os(THREADS)) {
+        (Some(0), _) => return Err("argument for --test-threads must not be 0".to_owned()),
+        (None, Some(text)) => {
+            let threads = text.to_str().and_then(|text| text.parse().ok()).filter(|&threads: &usize| threads > 0);
+            let text = text.to_string_lossy();
+            let error = || format!("{THREADS} is '{text}'; expected a number of threads, 1 or more");
+            arguments.test_threads = Some(threads.ok_or_else(error)?);
+        }
+        _ => {}
+    }
+    Ok(arguments)
 }
 
 fn conclude(main: &str, code: u8) -> u8 {
@@ -111,7 +137,7 @@ fn conclude(main: &str, code: u8) -> u8 {
 /// `RuntimeError` outside an event loop.
 pub async fn main() -> PyResult<()> {
     STAGE.store(CALLED, Ordering::Relaxed);
-    let arguments = Arguments::from_args();
+    let arguments = arguments().map_err(PySystemExit::new_err)?;
     let timeout = timeout::from_environment().map_err(PySystemExit::new_err)?;
     panics::remember_locations();
     let (harness, trials) = Python::attach(|py| {
