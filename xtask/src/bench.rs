@@ -25,11 +25,18 @@ use record::{Record, Run};
 pub(crate) const MANIFEST: &str = "pytests/bench/Cargo.toml";
 const DRIVER: &str = "pytests/bench/driver";
 
+/// What the driver can be told to measure, apart from `--scale`.
+const WORKLOADS: [&str; 14] =
+    ["W1e", "W1", "W2", "W2c", "W3f", "W3", "W4a", "W4c", "W4k", "W4b", "W5a", "W5b", "W6", "W7"];
+
+/// Those of them that only tokio can run.
+const ON_TOKIO: [&str; 1] = ["W4k"];
+
 /// What is measured, and how.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// This workload only, such as W2c; may be given more than once.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = workload)]
     workload: Vec<String>,
 
     /// This library on this Rust runtime, or on all; may be given more than once [default: tokio].
@@ -44,7 +51,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum)]
     cores: Option<Cores>,
 
-    /// A look that takes a minute or two: few and short repetitions.
+    /// A look of a few minutes: few and short repetitions.
     #[arg(long)]
     quick: bool,
 
@@ -54,7 +61,8 @@ pub(crate) struct Options {
 
     /// Count the instructions of the hot paths under valgrind, instead, and compare them with the table in the
     /// repository.
-    #[arg(long, conflicts_with_all = ["workload", "scale", "json", "plot", "abi3"])]
+    #[arg(long, conflicts_with_all = ["workload", "runtime", "event_loop", "cores", "quick", "scale", "abi3"])]
+    #[arg(conflicts_with_all = ["json", "plot"])]
     instructions: bool,
 
     /// Write the table of instructions anew.
@@ -103,6 +111,7 @@ enum Cores {
 /// Measures, and shows what came of it. True unless a path takes more instructions than it should.
 pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, options: &Options) -> Result<bool> {
     let mut runs = Vec::new();
+    options.check()?;
     if options.from.is_empty() {
         // Before what is built and measured here adds to it.
         let load = load();
@@ -119,9 +128,6 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, optio
                 show(&run);
                 runs.push(run);
             }
-        }
-        if runs.iter().all(|run| run.records.is_empty()) {
-            return Err(Stop::Failed(format!("there is no workload {}", options.workload.join(", "))));
         }
     } else {
         for path in &options.from {
@@ -168,7 +174,25 @@ fn show(run: &Run) {
     print!("{}{}", table::of(run), table::of_goals(&goals::judge(run)));
 }
 
+/// The name of a workload, as it is given.
+fn workload(name: &str) -> std::result::Result<String, String> {
+    match name {
+        "W8" => Err("W8 is what `--scale` measures".to_owned()),
+        _ if WORKLOADS.contains(&name) => Ok(name.to_owned()),
+        _ => Err(format!("there are {}", WORKLOADS.join(", "))),
+    }
+}
+
 impl Options {
+    /// Whether what was asked for can be done, before anything is built for it.
+    fn check(&self) -> Result<()> {
+        let on_tokio = self.runtime.is_empty() || self.runtimes().contains(&Runtime::Tokio);
+        match self.workload.iter().find(|name| ON_TOKIO.contains(&name.as_str())) {
+            Some(name) if !on_tokio => Err(Stop::Failed(format!("{name} needs tokio: add `--runtime tokio`"))),
+            _ => Ok(()),
+        }
+    }
+
     fn event_loops(&self) -> Vec<EventLoop> {
         self.event_loop.map_or_else(|| EventLoop::value_variants().to_vec(), |one| vec![one])
     }
@@ -260,9 +284,43 @@ mod tests {
             ["--scale", "--workload", "W1"].as_slice(),
             &["--update"],
             &["--instructions", "--scale"],
+            &["--instructions", "--event-loop", "uvloop"],
+            &["--instructions", "--cores", "all"],
+            &["--instructions", "--runtime", "smol"],
+            &["--instructions", "--quick"],
             &["--from", "samples.json", "--scale"],
         ] {
             assert!(Line::try_parse_from([&["bench"], line].concat()).is_err(), "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_workload_that_is_not_there_is_refused() {
+        let refused = |name| Line::try_parse_from(["bench", "--workload", name]).err().unwrap().to_string();
+        assert!(refused("W9").contains("there are W1e, W1, "), "{}", refused("W9"));
+        assert!(refused("W8").contains("--scale"), "{}", refused("W8"));
+    }
+
+    #[test]
+    fn a_workload_that_needs_tokio_says_so() {
+        assert_eq!(options(&["--workload", "W4k"]).check(), Ok(()));
+        assert_eq!(options(&["--workload", "W4k", "--runtime", "all"]).check(), Ok(()));
+        assert_eq!(options(&["--workload", "W1", "--runtime", "smol"]).check(), Ok(()));
+        let refused = options(&["--workload", "W1", "--workload", "W4k", "--runtime", "smol"]).check();
+        assert_eq!(refused.unwrap_err().to_string(), "error: W4k needs tokio: add `--runtime tokio`");
+    }
+
+    #[test]
+    fn the_driver_has_these_workloads() {
+        let root = Workspace::find().unwrap().root;
+        let read = |name: &str| fs::read_to_string(root.join(DRIVER).join(name)).unwrap();
+        let timed = read("workloads.py");
+        let timed = timed.split("\n    Workload(\n").skip(1).map(|text| (text.split('"').nth(1).unwrap(), text));
+        let (names, texts): (Vec<_>, Vec<_>) = timed.unzip();
+        let others = [read("load.py"), read("memory.py")];
+        let others = others.iter().map(|text| text.split("\nNAME = \"").nth(1).unwrap().split('"').next().unwrap());
+        assert_eq!(names.iter().copied().chain(others).collect::<Vec<_>>(), WORKLOADS);
+        let on_tokio = names.iter().zip(texts).filter(|(_, text)| text.contains("keep_states=True"));
+        assert_eq!(on_tokio.map(|(name, _)| *name).collect::<Vec<_>>(), ON_TOKIO);
     }
 }

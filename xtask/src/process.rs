@@ -34,11 +34,14 @@ use crate::{
 ///
 /// A foreign `PYTHONHOME` ends an embedded interpreter at its start, `PYTHONUNBUFFERED` hides output that is lost at
 /// exit, `PYTHONOPTIMIZE` takes the assertions out, and `PYO3_CONFIG_FILE` has PyO3 built for another Python.
+/// `PYTEST_ADDOPTS` may narrow a run, with `PIP_TARGET` pip installs elsewhere than in the venv, and with
+/// `CARGO_BUILD_TARGET` cargo builds for another system, in another folder.
 /// maturin refuses to choose between a venv and a conda environment.
 fn is_removed(name: &OsStr) -> bool {
+    const NAMES: [&[u8]; 5] = [b"CARGO_BUILD_TARGET", b"CONDA_PREFIX", b"PIP_PREFIX", b"PIP_TARGET", b"PIP_USER"];
     let name = name.as_encoded_bytes();
-    let of_python = name.starts_with(b"PYTHON") || name.starts_with(b"PYO3_") && !name.starts_with(b"PYO3_AWAIT_");
-    of_python || name == b"CONDA_PREFIX"
+    let of_pyo3 = name.starts_with(b"PYO3_") && !name.starts_with(b"PYO3_AWAIT_");
+    of_pyo3 || name.starts_with(b"PYTHON") || name.starts_with(b"PYTEST_") || NAMES.contains(&name)
 }
 
 /// Removes what is inherited, but not what this program has set for `command`.

@@ -4,7 +4,7 @@ mod processes;
 mod sanitize;
 mod table;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum, builder::RangedU64ValueParser, value_parser};
 
 use crate::{error::Result, process::Runner, python::Python, report, workspace::Workspace};
 
@@ -32,7 +32,7 @@ pub(crate) enum Stress {
 pub(crate) struct Options {
     /// How many processes of each situation [default: 1000 of exit and embedded, 200 of fork, 1 of
     /// loops].
-    #[arg(long)]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     runs: Option<usize>,
 
     /// The same for the control, `pyo3-async-runtimes`; 0 leaves it out [default: a tenth of the runs].
@@ -52,7 +52,7 @@ pub(crate) struct Options {
     event_loop: EventLoop,
 
     /// How many processes run at the same time.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     jobs: usize,
 
     /// Fork the processes from one that has imported asyncio, in a fraction of the time that starting them takes.
@@ -63,7 +63,7 @@ pub(crate) struct Options {
     forked: bool,
 
     /// How many seconds a process may take before it counts as hanging.
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = value_parser!(u64).range(1..))]
     limit: Option<u64>,
 }
 
@@ -140,4 +140,27 @@ pub(crate) fn run(workspace: &Workspace, runner: &Runner, python: &Python, stres
     let title = format!("{}, Python {}, {runtime}, {event_loop}{forked}", kind.name, python.version);
     report::print(&table::of(&title, &rows));
     Ok(rows.iter().all(|row| row.ours.failures() == 0) && !rows.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn nothing_at_all_is_refused() {
+        for option in ["--runs", "--jobs", "--limit"] {
+            assert!(Line::try_parse_from(["stress", option, "1"]).is_ok(), "{option}");
+            assert!(Line::try_parse_from(["stress", option, "0"]).is_err(), "{option}");
+        }
+        // The control may be left out.
+        assert_eq!(Line::parse_from(["stress", "--peer-runs", "0"]).options.peer_runs, Some(0));
+    }
 }

@@ -14,8 +14,9 @@ pub(crate) struct Files(BTreeMap<String, String>);
 type Rule = fn(&Files) -> Vec<String>;
 
 /// Each rule, and what it asks for.
-pub(crate) const RULES: [(&str, Rule); 8] = [
+pub(crate) const RULES: [(&str, Rule); 9] = [
     ("tidy: manifests", manifests),
+    ("tidy: licences", licences),
     ("tidy: module docs", module_docs),
     ("tidy: unsafe only in core", unsafe_only_in_core),
     ("tidy: changelog", changelog),
@@ -78,6 +79,22 @@ fn manifests(files: &Files) -> Vec<String> {
     found
 }
 
+/// Every published crate has the texts of its licences, which a package holds only if they are in the crate's folder.
+fn licences(files: &Files) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        let text = files.get(name);
+        if text.is_empty() {
+            found.push(format!("{name}: is not there"));
+        }
+        for (folder, _) in files.crates().filter(|(folder, _)| files.get(&format!("{folder}/{name}")) != text) {
+            found
+                .push(format!("{folder}/{name}: is not the text of {name}; `ln -s ../../{name} {folder}` makes it so"));
+        }
+    }
+    found
+}
+
 /// Every module begins by saying what it is, after a `#!` line and attributes if it has them.
 fn module_docs(files: &Files) -> Vec<String> {
     let modules = files.with_extension("rs").filter(|(path, _)| path.split('/').any(|folder| folder == "src"));
@@ -112,14 +129,16 @@ fn changelog(files: &Files) -> Vec<String> {
     }
 }
 
-/// The crates of the workspace ask for each other at the version that they have.
+/// The crates of the workspace ask for each other at the version that they have, and no other: what is private to them
+/// may change in any release.
 fn versions(files: &Files) -> Vec<String> {
     let Some(version) = files.version() else {
         return vec!["Cargo.toml: [workspace.package] has no version".to_owned()];
     };
+    let exact = format!("={version}");
     members(files.get("Cargo.toml"))
-        .filter(|(_, value)| inline(value, "version") != Some(version))
-        .map(|(name, _)| format!("Cargo.toml: [workspace.dependencies] {name} is not at version {version}"))
+        .filter(|(_, value)| inline(value, "version") != Some(&exact))
+        .map(|(name, _)| format!("Cargo.toml: [workspace.dependencies] {name} is not at version \"{exact}\""))
         .collect()
 }
 

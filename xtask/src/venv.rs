@@ -9,8 +9,11 @@ use std::{
     time::Instant,
 };
 
-use rustix::fs::{FlockOperation, flock};
-use xshell::cmd;
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::{FdFlags, fcntl_setfd},
+};
+use xshell::{Shell, cmd};
 
 use crate::{
     error::{Result, Stop},
@@ -44,12 +47,22 @@ impl Venv {
             Self::Plot => "pytests/bench/requirements.txt",
         }
     }
+
+    /// What is in it when the requirements are: the interpreter, and what it was made for.
+    fn contents(self, python: &Python) -> Vec<String> {
+        let packages = format!("lib/python{}/site-packages", python.tag);
+        match self {
+            Self::Tests => ["bin/python", "bin/maturin", &format!("{packages}/pytest")].map(str::to_owned).to_vec(),
+            Self::Plot => vec!["bin/python".to_owned(), format!("{packages}/matplotlib")],
+        }
+    }
 }
 
 /// In the venv: what it was made from. It is written last, so that a venv without it is one that was not finished.
 const STAMP: &str = "made-from.txt";
 
-/// Makes the venv for `python` if there is none, or if it was made from something else than it would be now.
+/// Makes the venv for `python` if there is none, if it was made from something else than it would be now, or if it has
+/// lost what it was made for.
 ///
 /// Until this process ends no other command uses the venv: what `maturin develop` installs is there once.
 ///
@@ -61,15 +74,33 @@ pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python, ki
     let requirements = workspace.existing(kind.requirements())?;
     let shell = workspace.shell(python)?;
     let stamp = stamp(python, &shell.read_file(requirements)?);
-    reserve(&venv)?;
-    if is_current(&venv, &stamp) {
-        return Ok(venv);
+    let contents = kind.contents(python);
+    let lock = reserve(&venv)?;
+    if !is_current(&venv, &stamp, &contents) {
+        if !python.has_venv {
+            return Err(Stop::Failed(lacks_venv(python)));
+        }
+        let started = Instant::now();
+        // These children work on in the venv when this process is killed, and have the lock as long.
+        inherit(&lock, true)?;
+        make(&shell, runner, python, &venv, requirements)?;
+        inherit(&lock, false)?;
+        if let Some(missing) = missing(&venv, &contents) {
+            return Err(Stop::Failed(format!(
+                "installing {requirements}: pip has succeeded, but {} is not there: see that pip's configuration, \
+                 which `pip config list` shows, does not have it install elsewhere",
+                missing.display()
+            )));
+        }
+        shell.write_file(venv.join(STAMP), stamp)?;
+        report::progress(&format!("venv: ready after {:.1} s", started.elapsed().as_secs_f64()));
     }
-    if !python.has_venv {
-        return Err(Stop::Failed(lacks_venv(python)));
-    }
+    // The lock goes with the file.
+    mem::forget(lock);
+    Ok(venv)
+}
 
-    let started = Instant::now();
+fn make(shell: &Shell, runner: &Runner, python: &Python, venv: &Path, requirements: &str) -> Result<()> {
     report::progress(&format!("venv: making {}", venv.display()));
     let executable = &python.executable;
     let made = runner.run(cmd!(shell, "{executable} -m venv --clear {venv}"), Output::Inherit)?;
@@ -91,13 +122,11 @@ pub(crate) fn ensure(workspace: &Workspace, runner: &Runner, python: &Python, ki
             "installing {requirements}: {ending}; pip has said why, above: see that it reaches its package index"
         )));
     }
-    shell.write_file(venv.join(STAMP), stamp)?;
-    report::progress(&format!("venv: ready after {:.1} s", started.elapsed().as_secs_f64()));
-    Ok(venv)
+    Ok(())
 }
 
-/// Waits until no other process has `venv`, and has it until this one ends.
-fn reserve(venv: &Path) -> Result<()> {
+/// Waits until no other process has `venv`, and has it as long as the file is open.
+fn reserve(venv: &Path) -> Result<File> {
     // Beside it, since a venv that is made anew is emptied; `3.12` would be taken for an extension.
     let mut path = OsString::from(venv);
     path.push(".lock");
@@ -109,9 +138,13 @@ fn reserve(venv: &Path) -> Result<()> {
         report::progress(&format!("venv: waiting for another command, which uses {}", venv.display()));
         flock(&file, FlockOperation::LockExclusive).map_err(|error| failed(&error))?;
     }
-    // The lock goes with the file.
-    mem::forget(file);
-    Ok(())
+    Ok(file)
+}
+
+/// Whether the children that are started from now on have the lock too.
+fn inherit(lock: &File, inherit: bool) -> Result<()> {
+    let flags = if inherit { FdFlags::empty() } else { FdFlags::CLOEXEC };
+    fcntl_setfd(lock, flags).map_err(|error| Stop::Failed(format!("cannot share the lock of a venv: {error}")))
 }
 
 /// All that the venv depends on, in full, so that a person can see what changed.
@@ -119,8 +152,13 @@ fn stamp(python: &Python, requirements: &str) -> String {
     format!("# {} at {}\n{requirements}", python.version, python.executable.display())
 }
 
-fn is_current(venv: &Path, stamp: &str) -> bool {
-    venv.join("bin/python").exists() && fs::read_to_string(venv.join(STAMP)).is_ok_and(|made_from| made_from == stamp)
+fn is_current(venv: &Path, stamp: &str, contents: &[String]) -> bool {
+    missing(venv, contents).is_none() && fs::read_to_string(venv.join(STAMP)).is_ok_and(|made_from| made_from == stamp)
+}
+
+/// The first of `contents` that is not in the venv.
+fn missing(venv: &Path, contents: &[String]) -> Option<PathBuf> {
+    contents.iter().map(|path| venv.join(path)).find(|path| !path.exists())
 }
 
 fn lacks_venv(python: &Python) -> String {
@@ -134,7 +172,7 @@ fn lacks_venv(python: &Python) -> String {
 
 #[cfg(test)]
 mod tests {
-    use xshell::Shell;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -154,15 +192,35 @@ mod tests {
         let venv = shell.create_temp_dir().unwrap();
         let venv = venv.path();
         let made_from = stamp(&python("3.12.1"), "pytest==1\n");
-        assert!(!is_current(venv, &made_from), "nothing is there yet");
-        shell.write_file(venv.join("bin/python"), "").unwrap();
-        assert!(!is_current(venv, &made_from), "an install that failed leaves no stamp");
+        let contents = Venv::Tests.contents(&python("3.12.1"));
+        let is_current = |stamp: &str| is_current(venv, stamp, &contents);
+        assert!(!is_current(&made_from), "nothing is there yet");
+        for path in &contents {
+            shell.write_file(venv.join(path), "").unwrap();
+        }
+        assert!(!is_current(&made_from), "an install that failed leaves no stamp");
         shell.write_file(venv.join(STAMP), &made_from).unwrap();
-        assert!(is_current(venv, &made_from));
-        assert!(!is_current(venv, &stamp(&python("3.12.1"), "pytest==2\n")));
-        assert!(!is_current(venv, &stamp(&python("3.12.2"), "pytest==1\n")));
-        shell.remove_path(venv.join("bin/python")).unwrap();
-        assert!(!is_current(venv, &made_from), "a stamp alone runs nothing");
+        assert!(is_current(&made_from));
+        assert!(!is_current(&stamp(&python("3.12.1"), "pytest==2\n")));
+        assert!(!is_current(&stamp(&python("3.12.2"), "pytest==1\n")));
+    }
+
+    #[test]
+    fn a_venv_is_made_again_when_it_has_lost_what_it_is_for() {
+        let shell = Shell::new().unwrap();
+        for kind in [Venv::Tests, Venv::Plot] {
+            let contents = kind.contents(&python("3.12.1"));
+            for lost in &contents {
+                let venv = shell.create_temp_dir().unwrap();
+                let venv = venv.path();
+                shell.write_file(venv.join(STAMP), "stamp").unwrap();
+                for path in contents.iter().filter(|path| *path != lost) {
+                    shell.write_file(venv.join(path), "").unwrap();
+                }
+                assert!(!is_current(venv, "stamp", &contents), "{lost}");
+                assert_eq!(missing(venv, &contents), Some(venv.join(lost)));
+            }
+        }
     }
 
     /// The lock is this process's, but of another open file, as that of another process would be.
@@ -171,9 +229,27 @@ mod tests {
         let shell = Shell::new().unwrap();
         let folder = shell.create_temp_dir().unwrap();
         let venv = folder.path().join("new/venv-3.12");
-        reserve(&venv).unwrap();
-        let file = File::open(folder.path().join("new/venv-3.12.lock")).unwrap();
-        assert!(flock(&file, FlockOperation::NonBlockingLockExclusive).is_err());
+        let _lock = reserve(&venv).unwrap();
+        assert!(is_reserved(&venv));
+    }
+
+    #[test]
+    fn a_venv_is_reserved_for_those_who_make_it() {
+        let shell = Shell::new().unwrap();
+        let folder = shell.create_temp_dir().unwrap();
+        let venv = folder.path().join("venv-3.12");
+        let lock = reserve(&venv).unwrap();
+        inherit(&lock, true).unwrap();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        drop(lock);
+        assert!(is_reserved(&venv));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+    }
+
+    fn is_reserved(venv: &Path) -> bool {
+        let file = File::open(format!("{}.lock", venv.display())).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).is_err()
     }
 
     #[test]

@@ -44,11 +44,16 @@ fn checkout(name: &str, cargo: &str) -> PathBuf {
 }
 
 fn start(root: &Path) -> Child {
+    command(root, &root.join(".ci/run")).spawn().unwrap()
+}
+
+fn command(root: &Path, script: &Path) -> Command {
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([root.join("bin")].into_iter().chain(env::split_paths(&path))).unwrap();
     let mut command = Command::new("python3");
-    command.args(["-c", RESET]).arg(root.join(".ci/run")).env("PATH", path);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0).spawn().unwrap()
+    command.args(["-c", RESET]).arg(script).env("PATH", path);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    command
 }
 
 fn ended(mut child: Child) -> Receiver<ExitStatus> {
@@ -76,6 +81,16 @@ fn both_commands_run_and_the_failure_of_either_is_one() {
         let status = ended(start(&root)).recv_timeout(LONG).expect("it ends");
         assert_eq!((status.code(), &*calls(&root)), (Some(code), "xtask check\nxtask test\n"), "{cargo}");
     }
+}
+
+#[test]
+fn the_checkout_is_that_of_the_script() {
+    let root = checkout("here", "echo \"$*\" >> calls");
+    fs::create_dir_all(root.join("elsewhere/.ci")).unwrap();
+    let mut command = command(&root, Path::new(".ci/run"));
+    let script = command.current_dir(&root).env("CDPATH", root.join("elsewhere")).spawn().unwrap();
+    assert_eq!(ended(script).recv_timeout(LONG).expect("it ends").code(), Some(0));
+    assert_eq!(calls(&root), "xtask check\nxtask test\n");
 }
 
 /// The script alone gets it, as from a service that ends what it has started.

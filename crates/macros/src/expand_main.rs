@@ -22,6 +22,8 @@ pub(crate) fn expand(adapter: Adapter, args: TokenStream, item: TokenStream) -> 
     let checked = function.require_async(FORM).and_then(|()| function.check(FORM));
     match checked.and_then(|()| entry_point.parse_args(args)) {
         Ok(args) => main(function, &args),
+        // A method stays where it is.
+        Err(error) if function.sig.receiver().is_some() => beside(function, &error),
         Err(error) => beside(placeholder(&function), &error),
     }
 }
@@ -33,9 +35,10 @@ fn main(mut function: Function, args: &Args) -> TokenStream {
         EventLoop::Asyncio => quote!(Policy),
         EventLoop::Uvloop => quote!(Uvloop),
     };
-    // The attributes stay with the function that has the body: lints and other attribute macros belong there. What
-    // tells others of the function goes with its name.
-    let is_told = |attr: &Attribute| ["doc", "deprecated"].iter().any(|told| attr.path().is_ident(told));
+    // The attributes stay with the function that has the body: other attribute macros belong there. What tells others
+    // of the function goes with its name, and so do levels of lints, which hold for what is inside as well.
+    const TOLD: [&str; 7] = ["doc", "deprecated", "allow", "expect", "warn", "deny", "forbid"];
+    let is_told = |attr: &Attribute| TOLD.iter().any(|told| attr.path().is_ident(told));
     let (told, attrs) = std::mem::take(&mut function.attrs).into_iter().partition::<Vec<_>, _>(is_told);
     function.attrs = attrs;
     let vis = std::mem::replace(&mut function.vis, Visibility::Inherited);

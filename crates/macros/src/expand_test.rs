@@ -132,8 +132,8 @@ fn test(function: &Function, expectation: &Expectation, args: &Args) -> TokenStr
     let private = quote!(#crate_path::testing::private);
     let ident = &function.sig.ident;
     let name = ident.unraw().to_string();
-    // Not the user's `start`.
-    let start = Ident::new("start", Span::mixed_site());
+    // Not the user's variable, nor a constant, which a pattern would take it for whatever its span.
+    let start = Ident::new("__pyo3_await_start", Span::mixed_site());
     let body = if function.sig.asyncness.is_some() {
         let runtime = args.runtime("own_runtime");
         quote!(Async(|#start| #start.on(#runtime, #ident)))

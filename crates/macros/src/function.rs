@@ -24,9 +24,13 @@ impl Function {
 
     /// What no entry point can have: the harness or the process calls it with nothing in hand.
     pub(crate) fn check(&self, form: &str) -> Result<()> {
-        let Signature { generics, inputs, variadic, safety, .. } = &self.sig;
+        let Signature { generics, inputs, variadic, safety, abi, .. } = &self.sig;
+        if let Some(receiver) = self.sig.receiver() {
+            let message = format!("nobody has a `self` here; expected a free function: {form}");
+            return Err(Error::new_spanned(receiver, message));
+        }
         if !generics.params.is_empty() {
-            return Err(Error::new_spanned(generics, format!("nobody can choose type parameters here: {form}")));
+            return Err(Error::new_spanned(generics, format!("nobody can choose generic parameters here: {form}")));
         }
         if let Some(clause) = &generics.where_clause {
             return Err(Error::new_spanned(clause, format!("nothing can depend on a `where` clause here: {form}")));
@@ -37,6 +41,9 @@ impl Function {
         }
         if let Safety::Unsafe(token) = safety {
             return Err(Error::new_spanned(token, format!("nobody can vouch for an unsafe function here: {form}")));
+        }
+        if let Some(abi) = abi {
+            return Err(Error::new_spanned(abi, format!("nobody calls from another language here: {form}")));
         }
         Ok(())
     }

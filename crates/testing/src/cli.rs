@@ -1,10 +1,11 @@
 //! From the command line to an exit code.
 
 use std::{
+    env,
     process::{self, ExitCode},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -29,17 +30,31 @@ use crate::{
 /// How long the main function has to take the result, when a test has a thread that it does not give back.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
-/// `main` was called.
-static BEGUN: AtomicBool = AtomicBool::new(false);
+/// How many tests run at once, where `--test-threads` does not say it; as with Rust's own harness.
+const THREADS: &str = "RUST_TEST_THREADS";
 
-/// Tests run, and what came of them has not been taken.
-static UNDER_WAY: AtomicBool = AtomicBool::new(false);
+/// How far the run has come: one of the constants below, in their order.
+///
+/// `main` stores the first ones, and the thread that runs the tests the last, before `main` hears of it; only
+/// [`conclude`] looks, and at nothing but the value.
+static STAGE: AtomicU8 = AtomicU8::new(NOT_CALLED);
+
+/// `main` was not called.
+const NOT_CALLED: u8 = 0;
+/// `main` was called, but tests do not run.
+const CALLED: u8 = 1;
+/// Tests run.
+const RUNNING: u8 = 2;
+/// All tests have run, and none has failed.
+const PASSED: u8 = 3;
+/// All tests have run, and some have failed.
+const NOT_PASSED: u8 = 4;
 
 /// Lists the tests, or refuses the command line, before Python is started.
 #[linkme::distributed_slice(pyo3_await::private::EARLY)]
 static LIST: fn() -> Option<ExitCode> = list;
 
-/// Sees that a run which was cut short, or forgotten, has failed, when all is over.
+/// Sees that a run which was cut short, forgotten or not heeded has failed, when all is over.
 #[linkme::distributed_slice(pyo3_await::private::LATE)]
 static CONCLUDE: fn(&str, u8) -> u8 = conclude;
 
@@ -47,27 +62,59 @@ fn list() -> Option<ExitCode> {
     if TESTS.is_empty() {
         return None;
     }
-    let arguments = Arguments::from_args();
-    if arguments.test_threads == Some(0) {
-        eprintln!("error: argument for --test-threads must not be 0");
-        return Some(ExitCode::from(FAILED));
-    }
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Some(ExitCode::from(FAILED));
+        }
+    };
     arguments.list.then(|| {
         let trials = registry::sorted().into_iter().map(|(path, test)| trial(&arguments, path, test, || Ok(())));
         libtest_mimic::run(&arguments, trials.collect()).exit_code()
     })
 }
 
+/// The command line, completed from the environment.
+///
+/// # Errors
+///
+/// What is wrong with the number of threads; what else is wrong ends the process.
+fn arguments() -> Result<Arguments, String> {
+    let mut arguments = Arguments::from_args();
+    match (arguments.test_threads, env::var_os(THREADS)) {
+        (Some(0), _) => return Err("argument for --test-threads must not be 0".to_owned()),
+        (None, Some(text)) => {
+            let threads = text.to_str().and_then(|text| text.parse().ok()).filter(|&threads: &usize| threads > 0);
+            let text = text.to_string_lossy();
+            let error = || format!("{THREADS} is '{text}'; expected a number of threads, 1 or more");
+            arguments.test_threads = Some(threads.ok_or_else(error)?);
+        }
+        _ => {}
+    }
+    Ok(arguments)
+}
+
 fn conclude(main: &str, code: u8) -> u8 {
     // A main function of another name is the program's business, which may be to test what such functions do.
-    let forgotten = main.ends_with("::main") && !TESTS.is_empty() && !BEGUN.load(Ordering::Acquire);
-    if UNDER_WAY.load(Ordering::Acquire) {
-        eprintln!("error: the program was ended before all tests had run");
-    } else if code == 0 && forgotten {
-        eprintln!("error: no test has run: let the main function end with `testing::main().await`");
-    } else {
+    let is_asked = main.ends_with("::main") && !TESTS.is_empty();
+    let expected = match STAGE.load(Ordering::Relaxed) {
+        NOT_CALLED if !is_asked => return code,
+        NOT_CALLED | CALLED if code == 0 => {
+            eprintln!("error: no test has run: let the main function end with `testing::main().await`");
+            return FAILED;
+        }
+        NOT_CALLED | CALLED => return code,
+        RUNNING => None,
+        PASSED => Some(0),
+        _ => Some(FAILED),
+    };
+    if expected == Some(code) {
         return code;
     }
+    // Python code may end the event loop while tests run, or when they have just ended: its exit code is what comes out
+    // of the loop then, whatever `main` returns.
+    eprintln!("error: the program was ended by something else than the end of its tests");
     if code == 0 { FAILED } else { code }
 }
 
@@ -89,8 +136,8 @@ fn conclude(main: &str, code: u8) -> u8 {
 /// program, `atexit` handlers included.
 /// `RuntimeError` outside an event loop.
 pub async fn main() -> PyResult<()> {
-    BEGUN.store(true, Ordering::Release);
-    let arguments = Arguments::from_args();
+    STAGE.store(CALLED, Ordering::Relaxed);
+    let arguments = arguments().map_err(PySystemExit::new_err)?;
     let timeout = timeout::from_environment().map_err(PySystemExit::new_err)?;
     panics::remember_locations();
     let (harness, trials) = Python::attach(|py| {
@@ -98,11 +145,13 @@ pub async fn main() -> PyResult<()> {
         let trials = trials(py, &harness, &arguments)?;
         PyResult::Ok((harness, trials))
     })?;
-    UNDER_WAY.store(true, Ordering::Release);
+    STAGE.store(RUNNING, Ordering::Relaxed);
     let (conclude, concluded) = oneshot::channel();
     let (taken, taking) = mpsc::channel::<()>();
     thread::Builder::new().name("pyo3-await-testing".to_owned()).spawn(move || {
-        let code = if libtest_mimic::run(&arguments, trials).has_failed() { FAILED.into() } else { 0 };
+        let failed = libtest_mimic::run(&arguments, trials).has_failed();
+        STAGE.store(if failed { NOT_PASSED } else { PASSED }, Ordering::Relaxed);
+        let code = if failed { FAILED.into() } else { 0 };
         // Nobody waits for it when the run was interrupted.
         let _ = conclude.send(code);
         if !harness.running().is_empty() && taking.recv_timeout(LAST_CALL) == Err(RecvTimeoutError::Timeout) {
@@ -113,7 +162,6 @@ pub async fn main() -> PyResult<()> {
     let code = concluded.await;
     drop(taken);
     let code = code.map_err(|_| PyRuntimeError::new_err("the thread that runs the tests panicked"))?;
-    UNDER_WAY.store(false, Ordering::Release);
     Err(PySystemExit::new_err(code))
 }
 

@@ -3,7 +3,7 @@
 //! Rust's own harness runs tests on threads of its own and keeps the main thread, which asyncio needs for signals and
 //! child processes.
 //! Here `#[main]` gives the main thread to Python's event loop, and the tests run beside it, under libtest's command
-//! line: filters, `--list`, `--exact`, `--skip`, `--ignored`, `--test-threads` and the rest.
+//! line: a filter, `--list`, `--exact`, `--skip`, `--ignored`, `--test-threads` and the rest.
 //!
 //! It is reached through an adapter crate, with its feature `testing`.
 //! The tests are an integration test without Rust's own harness:

@@ -43,11 +43,16 @@ def task_of(function):
 async def under_load(start, seconds):
     """Completions a second, the 99th percentile of the ticker's lateness, CPU seconds of one completion."""
     completed = 0
+    failure = None
 
     def complete(future):
-        nonlocal completed
-        workloads.expect(future.result())
+        nonlocal completed, failure
+        # A failure is completed too, else it would be waited for without end.
         completed += 1
+        try:
+            workloads.expect(future.result())
+        except (Exception, asyncio.CancelledError) as error:
+            failure = failure or error
 
     lateness = []
     ticker = asyncio.ensure_future(tick(lateness))
@@ -64,6 +69,8 @@ async def under_load(start, seconds):
     ticker.cancel()
     while completed < started:
         await asyncio.sleep(TICK)
+    if failure:
+        raise failure
     # Who never lets the ticker run, or completes nothing in time, has a figure too: the worst that there is.
     lateness = sorted(lateness) or [elapsed]
     return in_time / elapsed, lateness[len(lateness) * 99 // 100], cpu / max(1, in_time)

@@ -99,16 +99,23 @@ fn changes(command: &Command) -> Vec<(&str, Option<&str>)> {
 }
 
 #[test]
-fn variables_that_change_python_do_not_reach_a_child() {
-    let inherited = ["CONDA_PREFIX", "PATH", "PYO3_AWAIT_TEST_TIMEOUT", "PYO3_CONFIG_FILE", "PYO3_PYTHON"];
-    let inherited = inherited.iter().chain(&["PYTHONHASHSEED", "PYTHONOPTIMIZE", "PYTHONPATH", "THEPYTHON"]);
+fn variables_that_change_what_is_tried_do_not_reach_a_child() {
+    let inherited = ["CARGO_BUILD_TARGET", "CARGO_HOME", "CONDA_PREFIX", "PATH", "PIP_INDEX_URL", "PIP_PREFIX"];
+    let inherited = inherited.iter().chain(&["PIP_TARGET", "PIP_USER", "PYO3_AWAIT_TEST_TIMEOUT", "PYO3_CONFIG_FILE"]);
+    let inherited = inherited.chain(&["PYO3_PYTHON", "PYTEST_ADDOPTS", "PYTHONHASHSEED", "PYTHONOPTIMIZE"]);
+    let inherited = inherited.chain(&["PYTHONPATH", "THEPYTHON"]);
     let mut command = Command::new("env");
     command.env("PYO3_PYTHON", "chosen").env("PYTHONHASHSEED", "0");
     clean(&mut command, inherited.map(OsString::from));
     let expected = [
+        ("CARGO_BUILD_TARGET", None),
         ("CONDA_PREFIX", None),
+        ("PIP_PREFIX", None),
+        ("PIP_TARGET", None),
+        ("PIP_USER", None),
         ("PYO3_CONFIG_FILE", None),
         ("PYO3_PYTHON", Some("chosen")),
+        ("PYTEST_ADDOPTS", None),
         ("PYTHONHASHSEED", Some("0")),
         ("PYTHONOPTIMIZE", None),
         ("PYTHONPATH", None),

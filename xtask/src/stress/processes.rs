@@ -101,10 +101,12 @@ pub(super) fn run(
             if options.forked {
                 return Err(Stop::Failed(format!("`{name}` starts its processes: it imports nothing that takes long")));
             }
-            runner
-                .run(cmd!(shell, "cargo build --package pyo3-await-pytests --bin {name}"), Output::Inherit)?
-                .expect("building the program")?;
-            Launch::Binary(workspace.build(python).join("debug").join(name))
+            let build = cmd!(shell, "cargo build --package pyo3-await-pytests --bin {name}");
+            let build = build.arg("--message-format=json-render-diagnostics");
+            report::progress(&format!("$ {build}"));
+            let messages = runner.run(build, Output::Capture)?.expect("building the program")?;
+            let executable = executable(&messages, name);
+            Launch::Binary(executable.ok_or_else(|| Stop::Failed(format!("cargo does not say where `{name}` is")))?)
         }
     };
 
@@ -125,7 +127,7 @@ pub(super) fn run(
         let work = Mutex::new(interleaved(runs, control_runs));
         let tallies = Mutex::new((Tally::default(), (control_runs > 0).then(Tally::default)));
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..options.jobs.max(1))
+            let workers: Vec<_> = (0..options.jobs)
                 .map(|_| {
                     let (work, tallies, program, situation, venv) = (&work, &tallies, &program, &situation, &venv);
                     scope.spawn(move || program.work(&workspace.shell_in(python, venv)?, situation, work, tallies))
@@ -240,6 +242,23 @@ impl Processes<'_> {
     }
 }
 
+/// Where the program is that cargo has built, by what it says in JSON.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    #[derive(serde::Deserialize)]
+    struct Artifact {
+        target: Target,
+        executable: Option<PathBuf>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Target {
+        name: String,
+    }
+
+    let mut artifacts = messages.lines().filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    artifacts.find_map(|artifact| artifact.executable.filter(|_| artifact.target.name == name))
+}
+
 /// How many processes are forked by one that was started.
 const FORKED_AT_ONCE: usize = 25;
 
@@ -325,6 +344,17 @@ mod tests {
         for ending in [Ending::TimedOut(Duration::from_secs(1)), Ending::Left] {
             assert_eq!(judge(&Finished { ending, output: "end\n".to_owned() }, 0), Some(Failure::Hang));
         }
+    }
+
+    #[test]
+    fn the_program_is_where_cargo_says_it_is() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"one"},"executable":null}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"two"},"executable":"/target/debug/two"}
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"one"},"executable":"/target/debug/one"}
+{"reason":"build-finished","success":true}
+"#;
+        assert_eq!(executable(messages, "one"), Some("/target/debug/one".into()));
+        assert_eq!(executable(messages, "three"), None);
     }
 
     #[test]

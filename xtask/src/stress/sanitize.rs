@@ -100,7 +100,8 @@ pub(crate) fn run(
             )));
         }
     }
-    shell.set_var("RUSTFLAGS", sanitizer.flags());
+    // Where both are set, cargo takes this one and not `RUSTFLAGS`.
+    shell.set_var("CARGO_ENCODED_RUSTFLAGS", sanitizer.flags());
     for (name, value) in sanitizer.environment() {
         shell.set_var(name, value);
     }

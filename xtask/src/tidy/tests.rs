@@ -9,15 +9,21 @@ use crate::workspace::Workspace;
 fn tree(changes: &[(&str, &str)]) -> Files {
     let crate_manifest = "[package]\nversion.workspace = true\nedition.workspace = true\n\n[lints]\nworkspace = true\n";
     let workspace = "[workspace.package]\nversion = \"0.1.0\"\n\n[workspace.dependencies]\n\
-        ours = { path = \"crates/ours\", version = \"0.1.0\" }\ntheirs = \"7\"\n";
+        ours = { path = \"crates/ours\", version = \"=0.1.0\" }\ntheirs = \"7\"\n";
     let mut files = Files::default();
     for (path, text) in [
         ("Cargo.toml", workspace),
+        ("LICENSE-APACHE", "apache\n"),
+        ("LICENSE-MIT", "mit\n"),
         ("CHANGELOG.md", "# Changes\n\n## [Unreleased]\n"),
         ("README.md", "# Title\n\n```toml\npyo3-await-tokio = \"0.1\"\n```\n"),
         ("crates/core/Cargo.toml", crate_manifest),
+        ("crates/core/LICENSE-APACHE", "apache\n"),
+        ("crates/core/LICENSE-MIT", "mit\n"),
         ("crates/core/src/lib.rs", "//! Core.\n"),
         ("crates/tokio/Cargo.toml", crate_manifest),
+        ("crates/tokio/LICENSE-APACHE", "apache\n"),
+        ("crates/tokio/LICENSE-MIT", "mit\n"),
         ("crates/tokio/src/lib.rs", "//! The adapter.\n\n#![forbid(unsafe_code)]\n"),
     ]
     .iter()
@@ -69,6 +75,21 @@ fn manifests_that_stand_alone() {
 }
 
 #[test]
+fn crates_without_their_licences() {
+    let found = licences(&tree(&[
+        ("crates/core/LICENSE-MIT", "another\n"),
+        ("crates/smol/Cargo.toml", ""),
+        ("crates/smol/LICENSE-APACHE", "apache\n"),
+    ]));
+    let complaint = |folder| {
+        format!("{folder}/LICENSE-MIT: is not the text of LICENSE-MIT; `ln -s ../../LICENSE-MIT {folder}` makes it so")
+    };
+    assert_eq!(found, ["crates/core", "crates/smol"].map(complaint));
+    let nowhere = ["LICENSE-APACHE: is not there", "LICENSE-MIT: is not there"];
+    assert_eq!(licences(&Files::default()), nowhere);
+}
+
+#[test]
 fn modules_that_do_not_say_what_they_are() {
     let found = module_docs(&tree(&[
         ("crates/core/src/a.rs", "// A comment.\n"),
@@ -99,9 +120,9 @@ fn changelogs_that_tell_of_other_versions() {
 fn crates_that_ask_for_another_version() {
     let workspace = "[workspace.package]\nversion = \"0.2.0\"\n\n[workspace.dependencies]\n\
         a = { path = \"crates/a\", version = \"0.1.0\" }\nb = { path = \"crates/b\" }\n\
-        c = { path = \"crates/c\", version = \"0.2.0\" }\n";
-    let complaint = |name| format!("Cargo.toml: [workspace.dependencies] {name} is not at version 0.2.0");
-    assert_eq!(versions(&tree(&[("Cargo.toml", workspace)])), ["a", "b"].map(complaint));
+        c = { path = \"crates/c\", version = \"0.2.0\" }\nd = { path = \"crates/d\", version = \"=0.2.0\" }\n";
+    let complaint = |name| format!("Cargo.toml: [workspace.dependencies] {name} is not at version \"=0.2.0\"");
+    assert_eq!(versions(&tree(&[("Cargo.toml", workspace)])), ["a", "b", "c"].map(complaint));
     assert_eq!(versions(&tree(&[("Cargo.toml", "")])), ["Cargo.toml: [workspace.package] has no version"]);
 }
 

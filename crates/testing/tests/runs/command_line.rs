@@ -58,9 +58,12 @@ fn tests_are_listed_without_python() {
 }
 
 fn the_command_line_is_refused_without_python() {
-    let run = run(subject("harness").env(NO_HOME.0, NO_HOME.1).arg("--no-such-option"));
-    run.complains("--no-such-option").expect("Python has no part in it", !run.stderr.contains("PYTHONHOME"));
-    run.expect("it fails", run.code().is_some_and(|code| code != 0));
+    // It takes one filter.
+    for refused in ["--no-such-option", "--no-capture", "another_filter"] {
+        let run = run(subject("harness").env(NO_HOME.0, NO_HOME.1).args(["filter", refused]));
+        run.exits_with(2).complains(refused);
+        run.expect("Python has no part in it", !run.stderr.contains("PYTHONHOME"));
+    }
 }
 
 fn tests_are_filtered() {
@@ -82,15 +85,23 @@ fn ignored_tests_run_when_they_are_asked_for() {
 }
 
 fn as_many_tests_run_at_once_as_there_are_threads() {
-    let meet = |threads: &str, timeout: &str| {
-        let arguments = ["command_line::meets", "--test-threads", threads];
-        run(subject("harness").env("PYO3_AWAIT_TEST_TIMEOUT", timeout).args(arguments))
+    let meet = |asked: &[&str], environment: &str, timeout: &str| {
+        let mut subject = subject("harness");
+        subject.env("PYO3_AWAIT_TEST_TIMEOUT", timeout).env("RUST_TEST_THREADS", environment);
+        run(subject.arg("command_line::meets").args(asked))
     };
-    meet("2", "30s").exits_with(0).prints("2 passed;");
-    meet("1", "1s").exits_with(101).prints("timed out after 1s");
+    meet(&[], "2", "30s").exits_with(0).prints("2 passed;");
+    meet(&[], "1", "1s").exits_with(101).prints("timed out after 1s");
+    // What is asked for goes before what the environment says.
+    meet(&["--test-threads", "2"], "1", "30s").exits_with(0).prints("2 passed;");
+    meet(&["--test-threads", "1"], "2", "1s").exits_with(101).prints("timed out after 1s");
 }
 
 fn no_threads_are_refused() {
-    let run = run_tests(&["command_line::meets", "--test-threads", "0"]);
-    run.exits_with(101).complains("--test-threads must not be 0");
+    let refused = run_tests(&["command_line::meets", "--test-threads", "0"]);
+    refused.exits_with(101).complains("--test-threads must not be 0");
+    for threads in ["0", "many"] {
+        let refused = run(subject("harness").env("RUST_TEST_THREADS", threads).arg("command_line::meets"));
+        refused.exits_with(101).complains(&format!("RUST_TEST_THREADS is '{threads}'"));
+    }
 }

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     let subjects: &[Subject] = &[
         ("forgetful", ended::main),
         ("harness", harness),
+        ("heedless", ended::heedless),
         ("one_thread", one_thread),
         ("prepared", prepared),
         ("threads", on_threads),

@@ -50,7 +50,7 @@ pub(crate) fn main(subjects: &[Subject], cases: &[Case]) -> ExitCode {
 /// The command for a subject, with what it writes piped.
 pub(crate) fn subject(name: &str) -> Command {
     let mut command = Command::new(env::current_exe().expect("the program knows its path"));
-    command.env(SUBJECT, name).env_remove("PYO3_AWAIT_TEST_TIMEOUT");
+    command.env(SUBJECT, name).env_remove("PYO3_AWAIT_TEST_TIMEOUT").env_remove("RUST_TEST_THREADS");
     // Python is to buffer what it writes, as it does by itself.
     command.env_remove("PYTHONUNBUFFERED");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

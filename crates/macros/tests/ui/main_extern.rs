@@ -1,0 +1,2 @@
+#[pyo3_await_tokio::main]
+async extern "C" fn main() {}

@@ -1,0 +1,4 @@
+#[pyo3_await_tokio::test]
+extern "C" fn any() {}
+
+fn main() {}
