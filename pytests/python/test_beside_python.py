@@ -44,13 +44,16 @@ class InRust:
         self.gates[number].open(1)
 
     async def rest(self):
-        while True:
+        # A loop that a thread has to wake may find little at a time.
+        is_helped = type(asyncio.get_running_loop()).add_reader is asyncio.AbstractEventLoop.add_reader
+        polls = True
+        while polls:
             await turns(TURNS)
             polls = self.runtime.run()
-            # It comes after all that was on its way to the loop.
-            await self.marker()
-            if polls == 0:
-                return
+            for _ in range(8 if is_helped else 1):
+                # It comes after all that was on its way to the loop.
+                await self.marker()
+                await turns(TURNS if is_helped else 0)
 
     async def marker(self):
         gate = bridge.Gate()
@@ -133,7 +136,7 @@ class Run:
         # By the number of the node that has made it.
         self.futures = {}
         self.timeouts = []
-        # Who waits until all is at rest.
+        # Who waits until all is at rest, by the number of the node.
         self.waiting = []
 
     def see(self, who, *what):
@@ -156,20 +159,21 @@ class Run:
         numbers = [node.number for node in self.program.nodes if isinstance(node, of)]
         return numbers[choice % len(numbers)] if numbers else None
 
-    async def at_rest(self):
+    async def at_rest(self, node):
         """Waits until what takes longer in Rust is there too."""
         waiting = asyncio.get_running_loop().create_future()
-        self.waiting.append(waiting)
+        self.waiting.append((node.number, waiting))
         await waiting
 
     async def rest(self):
         await self.subject.rest()
         while self.waiting:
-            waiting, self.waiting = self.waiting, []
-            for future in waiting:
-                if not future.done():
-                    future.set_result(None)
-            await self.subject.rest()
+            # One at a time, and in the order of the program: who came first is chance.
+            first = min(self.waiting, key=lambda entry: entry[0])
+            self.waiting.remove(first)
+            if not first[1].done():
+                first[1].set_result(None)
+                await self.subject.rest()
 
     def see_states(self):
         for number, future in self.futures.items():
@@ -219,7 +223,7 @@ class Call(Node):
         return run.keep(self, run.subject.call(self.way, lambda: self.called(run)))
 
     async def called(self, run):
-        await run.at_rest()
+        await run.at_rest(self)
         return await self.node.make(run)
 
     def children(self):
@@ -280,8 +284,10 @@ class Wait(Node):
 
     async def make(self, run):
         futures = [run.start(node) for node in self.nodes]
-        done, _ = await asyncio.wait(futures, return_when=self.until)
-        return sorted(number for number, future in enumerate(futures) if future in done)
+        await asyncio.wait(futures, return_when=self.until)
+        # Others may have ended in the same moment.
+        await run.at_rest(self)
+        return [number for number, future in enumerate(futures) if future.done()]
 
     def children(self):
         return self.nodes
@@ -316,7 +322,7 @@ class Earlier(Node):
     choice: int
 
     async def make(self, run):
-        await run.at_rest()
+        await run.at_rest(self)
         earlier = run.futures.get(run.choose(self.choice, Leaf))
         return None if earlier is None else await earlier
 
@@ -435,7 +441,7 @@ class Act(Node):
     choice: int
 
     async def do(self, run, body):
-        await run.at_rest()
+        await run.at_rest(self)
         if self.kind != "open" and run.future(self.choice) is not asyncio.current_task():
             self.act(run, body.number)
 

@@ -207,6 +207,18 @@ async def test_what_takes_a_coroutine(numbers):
     await iterator.aclose()
 
 
+async def test_a_local_stream_does_not_ask_itself():
+    outcomes = []
+
+    def ask():
+        outcomes.append(outcome(iterator.__anext__().send, None))
+
+    iterator = bridge.called_while_streamed("local", ask, 2)
+    assert await iterator.__anext__() is None
+    assert outcomes == [("raised", RuntimeError, "anext(): asynchronous generator is already running")]
+    assert await iterator.__anext__() is None
+
+
 async def test_awaitables_that_are_kept_are_told_apart(place):
     """The iterator uses an awaitable again only if nobody else has it."""
     iterator = bridge.numbers(place, 10, True)

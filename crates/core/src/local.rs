@@ -4,16 +4,14 @@
 //! Waking it is sending it to its loop's mailbox, so that each poll is a delivery.
 
 use std::{
-    cell::UnsafeCell,
     future::Future,
-    mem::{self, ManuallyDrop},
+    mem,
     pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
-    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -27,6 +25,7 @@ use crate::{
     panic,
     path::Path,
     runtime::refuse_left_behind,
+    sync::{OnThread, Untouchable},
     task::{Cancel, End, Polled, Start, here},
 };
 
@@ -40,20 +39,11 @@ pub(crate) struct LocalTask<R: Runtime, F> {
     /// The key of the Python waiter. Only the loop's thread uses it.
     waiter: AtomicU32,
     cancelled: AtomicBool,
-    /// The future is being polled, by a frame further up the stack. Only the loop's thread uses it.
-    polling: AtomicBool,
-    /// It was to be polled meanwhile. Only the loop's thread uses it.
+    /// It was to be polled while it was being polled. Only the loop's thread uses it.
     again: AtomicBool,
-    /// The only thread that may touch `future`: that on which it was made.
-    thread: ThreadId,
     /// `None` when it has ended.
-    future: UnsafeCell<ManuallyDrop<Option<F>>>,
+    future: OnThread<Option<F>>,
 }
-
-// SAFETY: `future` is touched on `thread` only, by `step` and `drop_future`, which check that; the rest is `Sync`.
-unsafe impl<R: Runtime, F> Sync for LocalTask<R, F> {}
-// SAFETY: as above; what is dropped on another thread leaks its future.
-unsafe impl<R: Runtime, F> Send for LocalTask<R, F> {}
 
 /// A task for a future that is polled on this thread.
 pub(crate) fn new<R, F, T>(runtime: R, future: F) -> Arc<dyn Start>
@@ -68,10 +58,8 @@ where
         locals: OnceLock::new(),
         waiter: AtomicU32::new(u32::MAX),
         cancelled: AtomicBool::new(false),
-        polling: AtomicBool::new(false),
         again: AtomicBool::new(false),
-        thread: thread::current().id(),
-        future: UnsafeCell::new(ManuallyDrop::new(Some(future))),
+        future: OnThread::new(Some(future)),
     })
 }
 
@@ -84,16 +72,17 @@ where
     /// Polls the future, or drops it if it was cancelled; gives its end, once.
     fn step(self: &Arc<Self>, py: Python<'_>, locals: &mut Option<TaskLocals>) -> PyResult<Option<Settlement>> {
         let task = &self.letter;
-        if task.thread != thread::current().id() {
-            return Err(error::wrong_thread("future", self.path().name(), "into_coroutine"));
-        }
-        // Python code that the future calls may run the loop re-entrantly, and that may deliver this task again.
-        if task.polling.swap(true, Ordering::Relaxed) {
-            task.again.store(true, Ordering::Relaxed);
-            return Ok(None);
-        }
-        let end = self.poll(locals);
-        task.polling.store(false, Ordering::Relaxed);
+        let end = match task.future.with(|place| self.poll(place, locals)) {
+            Ok(end) => end,
+            Err(Untouchable::Elsewhere) => {
+                return Err(error::wrong_thread("future", self.path().name(), "into_coroutine"));
+            }
+            Err(Untouchable::Touched) => {
+                // Python code that the future calls may run the loop re-entrantly, and that may deliver this task again.
+                task.again.store(true, Ordering::Relaxed);
+                return Ok(None);
+            }
+        };
         if task.again.swap(false, Ordering::Relaxed) {
             self.wake_by_ref();
         }
@@ -101,10 +90,8 @@ where
     }
 
     /// The part of [`step`](Self::step) that is the user's code.
-    fn poll(self: &Arc<Self>, locals: &mut Option<TaskLocals>) -> Option<End<T>> {
+    fn poll(self: &Arc<Self>, place: &mut Option<F>, locals: &mut Option<TaskLocals>) -> Option<End<T>> {
         let task = &self.letter;
-        // SAFETY: this is the future's thread, and `polling` says that no other frame of it is here.
-        let place = unsafe { &mut *task.future.get() };
         if place.is_none() {
             return None;
         }
@@ -119,7 +106,7 @@ where
                 let future = unsafe { Pin::new_unchecked(future) };
                 if let Poll::Ready(result) = future.poll(&mut Context::from_waker(&waker)) {
                     end = Some(End::from(result));
-                    **place = None;
+                    *place = None;
                 }
             });
             match polled {
@@ -127,7 +114,7 @@ where
                 Err(panic) => End::from(panic),
             }
         };
-        Some(end.after(here(&task.runtime, locals, || **place = None)))
+        Some(end.after(here(&task.runtime, locals, || *place = None)))
     }
 }
 
@@ -207,7 +194,7 @@ where
     fn deliver(envelope: Arc<Envelope<Self>>, delivery: &Delivery<'_, '_>) -> PyResult<()> {
         let Some(locals) = envelope.letter.locals.get() else {
             // It was woken in the first poll, which was its last, or is not over: then it runs the loop re-entrantly.
-            if envelope.letter.polling.load(Ordering::Relaxed) {
+            if envelope.letter.future.is_touched() {
                 envelope.letter.again.store(true, Ordering::Relaxed);
             }
             return Ok(());
@@ -236,13 +223,8 @@ where
 impl<R: Runtime, F> LocalTask<R, F> {
     /// Drops the future, if this is its thread and nothing up the stack polls it. Elsewhere it is leaked.
     fn drop_future(&self) {
-        // The drop may wake the task, which is refused again, and comes here.
-        if self.thread == thread::current().id() && !self.polling.swap(true, Ordering::Relaxed) {
-            // SAFETY: this is the future's thread, and `polling` says that no other frame of it is here.
-            let place = unsafe { &mut *self.future.get() };
-            self.runtime.enter(|| **place = None);
-            self.polling.store(false, Ordering::Relaxed);
-        }
+        // The drop may wake the task, which is refused again, and comes here in vain.
+        let _ = self.future.with(|place| self.runtime.enter(|| *place = None));
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) fn run(shell: &Shell, runner: &Runner, python: &Python, driver: &str,
                 .to_owned(),
         ));
     }
+    // Else the first that is counted has Python compile the driver.
+    runner.run(cmd!(shell, "python {driver} --workers 1 --run W1e python 1"), Output::Capture)?.expect("the driver")?;
     let mut counted = Vec::new();
     for (workload, candidate, few, many, tolerance) in PATHS {
         let total = |operations: u32| -> Result<u64> {

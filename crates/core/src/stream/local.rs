@@ -3,15 +3,9 @@
 //! It need not be `Send`: the loop's thread polls it when it is asked for an item, and drops it, and nobody else.
 
 use std::{
-    cell::UnsafeCell,
-    mem::ManuallyDrop,
     pin::Pin,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll, ready},
-    thread::{self, ThreadId},
 };
 
 use futures_core::Stream;
@@ -26,24 +20,16 @@ use crate::{
     panic::{self, Panic},
     path::Path,
     runtime::refuse_left_behind,
+    sync::OnThread,
 };
 
 struct Local<R: Runtime, S> {
     runtime: R,
-    /// The only thread that may touch `stream`: that on which it was made.
-    thread: ThreadId,
     /// That in which the first item was asked for: by it a stream that is garbage for another thread comes to its own.
     event_loop: OnceLock<Weak<EventLoop>>,
-    /// Whoever has turned it true may touch `stream`. Only the loop's thread uses it.
-    touched: AtomicBool,
     /// `None` when it has ended.
-    stream: UnsafeCell<ManuallyDrop<Option<Pin<Box<S>>>>>,
+    stream: OnThread<Option<Pin<Box<S>>>>,
 }
-
-// SAFETY: `stream` is touched on `thread` only, by `with_stream`, which checks that; the rest is `Sync`.
-unsafe impl<R: Runtime, S> Sync for Local<R, S> {}
-// SAFETY: as above; what is dropped on another thread leaks its stream.
-unsafe impl<R: Runtime, S> Send for Local<R, S> {}
 
 /// A source for a stream that is polled on this thread.
 pub(super) fn new<R, S, T>(runtime: R, stream: S) -> Arc<dyn Source>
@@ -52,48 +38,28 @@ where
     S: Stream<Item = PyResult<T>> + 'static,
     T: for<'py> IntoPyObject<'py> + 'static,
 {
-    Arc::new(Local {
-        runtime,
-        thread: this_thread(),
-        event_loop: OnceLock::new(),
-        touched: AtomicBool::new(false),
-        stream: UnsafeCell::new(ManuallyDrop::new(Some(Box::pin(stream)))),
-    })
-}
-
-/// The calling thread, without a reference to it being counted.
-fn this_thread() -> ThreadId {
-    thread_local! {
-        static ID: ThreadId = thread::current().id();
-    }
-    // While the thread ends there may be no thread-locals left.
-    ID.try_with(|id| *id).unwrap_or_else(|_| thread::current().id())
+    Arc::new(Local { runtime, event_loop: OnceLock::new(), stream: OnThread::new(Some(Box::pin(stream))) })
 }
 
 impl<R: Runtime, S> Local<R, S> {
     /// Calls `f` with the stream, if this is its thread and nothing up the stack has it, and catches a panic.
-    fn with_stream<T>(&self, f: impl FnOnce(&mut Option<Pin<Box<S>>>) -> T) -> Option<Result<T, Panic>> {
-        if self.thread != this_thread() || self.touched.swap(true, Ordering::Relaxed) {
-            return None;
-        }
-        // SAFETY: this is the stream's thread, and `touched` says that no other frame of it is here.
-        let stream = unsafe { &mut **self.stream.get() };
-        let result = panic::catch(|| self.runtime.enter(|| f(stream)));
-        self.touched.store(false, Ordering::Relaxed);
-        Some(result)
+    fn with_stream<T>(&self, f: impl FnOnce(&mut Option<Pin<Box<S>>>) -> T) -> PyResult<Result<T, Panic>> {
+        let called = self.stream.with(|stream| panic::catch(|| self.runtime.enter(|| f(stream))));
+        // Whoever asks for an item in the course of a poll is refused before.
+        called.map_err(|_| self.wrong_thread())
     }
 
     fn wrong_thread(&self) -> PyErr {
         error::wrong_thread("stream", Path::of::<S>().name(), "into_async_iterator")
     }
 
-    fn close(&self) -> Option<Result<(), Panic>> {
+    fn close(&self) -> PyResult<Result<(), Panic>> {
         self.with_stream(|stream| drop(stream.take()))
     }
 
     /// The same, where nobody can catch a panic.
     fn drop_stream(&self) {
-        if let Some(Err(panic)) = self.close() {
+        if let Ok(Err(panic)) = self.close() {
             error::report_panic(panic);
         }
     }
@@ -121,7 +87,7 @@ where
     T: for<'py> IntoPyObject<'py> + 'static,
 {
     fn check_thread(&self) -> PyResult<()> {
-        if self.thread == this_thread() { Ok(()) } else { Err(self.wrong_thread()) }
+        if self.stream.is_here() { Ok(()) } else { Err(self.wrong_thread()) }
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<()> {
@@ -153,9 +119,9 @@ where
             stream.as_mut().poll_next(cx)
         });
         Poll::Ready(match polled {
-            None => Some(Err(self.wrong_thread())),
-            Some(Err(panic)) => Some(Err(error::panicked(panic))),
-            Some(Ok(item)) => match ready!(item) {
+            Err(error) => Some(Err(error)),
+            Ok(Err(panic)) => Some(Err(error::panicked(panic))),
+            Ok(Ok(item)) => match ready!(item) {
                 None => None,
                 Some(Err(error)) => Some(Err(error::not_stop_async_iteration(py, error))),
                 Some(Ok(item)) => Some(item_into_python(py, item)),
@@ -164,14 +130,11 @@ where
     }
 
     fn poll_close(&self, _: &mut Context<'_>) -> Poll<PyResult<()>> {
-        Poll::Ready(match self.close() {
-            None => Err(self.wrong_thread()),
-            Some(result) => result.map_err(error::panicked),
-        })
+        Poll::Ready(self.close().and_then(|closed| closed.map_err(error::panicked)))
     }
 
     fn abandon(self: Arc<Self>) {
-        if self.thread == this_thread() {
+        if self.stream.is_here() {
             self.drop_stream();
         } else if let Some(event_loop) = self.event_loop.get().and_then(Weak::upgrade) {
             // Python's garbage collector runs in any thread.

@@ -1,11 +1,15 @@
-//! Locks that do not care for panics.
+//! Locks that do not care for panics, and what needs none.
 
+mod on_thread;
 mod primitives;
 mod spin_lock;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-pub(crate) use self::spin_lock::SpinLock;
+pub(crate) use self::{
+    on_thread::{OnThread, Untouchable},
+    spin_lock::SpinLock,
+};
 
 /// A mutex that is held for a few instructions: never while Python is called, a waker is woken or a user's value is
 /// dropped. So nothing can panic under it, and poison means nothing.
