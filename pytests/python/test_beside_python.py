@@ -501,7 +501,7 @@ def branches(nodes):
         st.builds(Gather, several, st.booleans()),
         st.builds(Shield, nodes),
         st.builds(WaitFor, nodes, st.sampled_from([None, 0])),
-        st.builds(Wait, several, st.sampled_from(["FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED"])),
+        st.builds(Wait, several, st.sampled_from(["FIRST_COMPLETED", "ALL_COMPLETED"])),
         st.builds(Group, several, simples),
     )
 

@@ -67,7 +67,7 @@ table! {
     moments::while_it_completes:                                       x        x      x      x;
     // A local future completes by its delivery.
     moments::after_completion_and_before_delivery:                     x        x      -      x;
-    moments::an_error_on_its_way_is_not_lost:                          x        x      -      x;
+    moments::an_error_on_its_way_gives_way:                            x        x      -      x;
     moments::after_delivery:                                           x        x      x      x;
 
     clean_up::the_awaiter_waits_for_the_clean_up:                      x        x      x      x;
