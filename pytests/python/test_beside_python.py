@@ -467,13 +467,13 @@ class Act(Node):
                 run.see(who, "asks", number, future.cancelled(), error)
 
 
-few = st.integers(0, 30)
+few = st.integers(0, 12)
 ways = st.sampled_from(["coroutine", "eager", "local", "future"])
-leaves = st.builds(Leaf, ways, st.sampled_from(["", "", "", "fails", "fails", "is cancelled", "stops"])) | st.builds(
+leaves = st.builds(Leaf, ways, st.sampled_from(["", "", "fails", "fails", "is cancelled", "stops"])) | st.builds(
     Earlier, few
 )
 acts = st.builds(
-    Act, st.sampled_from(["open"] * 4 + ["cancel", "cancel", "expire", "call back", "call back, fail", "ask", "collect"]), few
+    Act, st.sampled_from(["open"] * 4 + ["cancel"] * 3 + ["expire", "call back", "call back, fail", "ask", "collect"]), few
 )
 
 
@@ -506,7 +506,7 @@ def branches(nodes):
     )
 
 
-trees = st.recursive(leaves, branches, max_leaves=8)
+trees = st.recursive(leaves, branches, max_leaves=6)
 
 
 @dataclass
@@ -528,7 +528,8 @@ class Program:
 
 programs = st.builds(
     Program,
-    st.lists(trees, min_size=1, max_size=3),
+    # What happens to a future that nobody waits for is as good a question.
+    st.lists(leaves | trees, min_size=1, max_size=3),
     # One at a time: a cancellation in Rust takes longer than one in Python, and might come before or after another.
     st.lists(acts, max_size=12),
     st.booleans(),
@@ -589,7 +590,7 @@ def differences(in_rust, in_python):
 
 
 @settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     database=None,
     print_blob=True,
