@@ -64,9 +64,8 @@ static AT_GATE: PerProcess<Meeting> = PerProcess::new(|_| Meeting::default());
 thread_local! {
     static THREAD: Thread = const {
         Thread {
-            passes: Cell::new(Passes { all: 0, inside: 0, process: None }),
+            passes: Cell::new(Passes::NONE),
             counter: Cell::new(usize::MAX),
-            counted: Cell::new(None),
             is_main: Cell::new(None),
         }
     };
@@ -77,8 +76,6 @@ struct Thread {
     passes: Cell<Passes>,
     /// The index of its counter, once it has one.
     counter: Cell<usize>,
-    /// Where it is counted, if it is.
-    counted: Cell<Option<Process>>,
     /// Whether this is the thread that ends the interpreter, and so is not ended by it: in this process, if that is
     /// known.
     is_main: Cell<Option<(bool, Process)>>,
@@ -90,8 +87,14 @@ struct Passes {
     all: usize,
     /// Those that are not to attach only.
     inside: usize,
+    /// Whether one of them is counted at the gate.
+    counted: bool,
     /// Where it got them. A forked child has frames of the parent's on its stack, whose passes are nothing here.
     process: Option<Process>,
+}
+
+impl Passes {
+    const NONE: Self = Self { all: 0, inside: 0, counted: false, process: None };
 }
 
 /// Where threads wait for each other, with the number of those that they wait for.
@@ -270,19 +273,17 @@ impl Thread {
     /// Those of this process.
     fn passes(&self) -> Passes {
         let passes = self.passes.get();
-        if passes.process.is_some_and(Process::is_current) {
-            passes
-        } else {
-            Passes { all: 0, inside: 0, process: None }
-        }
+        if passes.process.is_some_and(Process::is_current) { passes } else { Passes::NONE }
     }
 
     fn pass(&self, counted: Option<usize>) -> Pass {
-        let (Passes { all, inside, .. }, process) = (self.passes(), Process::current());
-        self.passes.set(Passes { all: all + 1, inside: inside + 1, process: Some(process) });
-        if counted.is_some() {
-            self.counted.set(Some(process));
-        }
+        let (passes, process) = (self.passes(), Process::current());
+        self.passes.set(Passes {
+            all: passes.all + 1,
+            inside: passes.inside + 1,
+            counted: passes.counted || counted.is_some(),
+            process: Some(process),
+        });
         Pass { counted, inside: true, process }
     }
 
@@ -336,11 +337,15 @@ impl Drop for Pass {
             return;
         }
         THREAD.with(|thread| {
-            let Passes { all, inside, process } = thread.passes.get();
-            thread.passes.set(Passes { all: all - 1, inside: inside - usize::from(self.inside), process });
+            let passes = thread.passes.get();
+            thread.passes.set(Passes {
+                all: passes.all - 1,
+                inside: passes.inside - usize::from(self.inside),
+                counted: passes.counted && self.counted.is_none(),
+                ..passes
+            });
         });
         let Some(counter) = self.counted else { return };
-        THREAD.with(|thread| thread.counted.set(None));
         if GATE.leave(counter) {
             AT_GATE.get().tell();
         }
@@ -536,7 +541,7 @@ fn before_fork(py: Python<'_>) {
         GATE.pause();
     }
     // A poll that forks is in itself.
-    let own = THREAD.with(|thread| usize::from(thread.counted.get().is_some_and(Process::is_current)));
+    let own = THREAD.with(|thread| usize::from(thread.passes().counted));
     let deadline = Instant::now() + POLL_BOUND;
     // Threads that are attached go in all the same, until this one is.
     while GATE.inside() > own {
