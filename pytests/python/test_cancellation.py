@@ -162,6 +162,19 @@ async def test_an_error_on_its_way_gives_way(way, reports):
 
 
 @spawned_ways
+async def test_only_who_has_heard_of_it_answers(way):
+    """Another task of the same locals is told, and has time; but it is not its error."""
+    gate = bridge.Gate()
+    future = asyncio.ensure_future(gate.fail_beside_a_clean_up(way, ValueError("raised")))
+    while not gate.started:
+        await asyncio.sleep(0)
+    gate.open(1)
+    gate.wait_for_drops(1)
+    assert future.cancel()
+    assert await outcome_of(future) == CANCELLED
+
+
+@spawned_ways
 async def test_a_panic_on_its_way_gives_way(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.panic(way))

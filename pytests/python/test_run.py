@@ -90,6 +90,21 @@ def test_run_lets_what_was_dropped_clean_up(bridge_run):
     assert ended == [True]
 
 
+def test_run_does_not_wait_for_itself(bridge_run):
+    """What was dropped is the main task."""
+
+    async def main():
+        (outer,) = asyncio.all_tasks() - {asyncio.current_task()}
+        call = bridge.Call(outer)
+        assert call.poll() is None
+        await turns()
+        call.drop()
+        await asyncio.sleep(20)
+
+    with pytest.raises(asyncio.CancelledError):
+        bridge_run(main)
+
+
 def test_run_ends_the_loop_as_asyncio_does(bridge_run):
     ended = []
 

@@ -63,6 +63,8 @@ pub(crate) struct Cancellation(OnceBox<Arc<Lock<State>>>);
 #[derive(Default)]
 struct State {
     told: bool,
+    /// Somebody who has asked knows.
+    heard: bool,
     waiters: Slab<Waiter>,
 }
 
@@ -96,6 +98,11 @@ impl Cancellation {
         Some(grace)
     }
 
+    /// Whether what was told has been heard.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.get().is_some_and(|state| state.lock().heard)
+    }
+
     fn get(&self) -> &Arc<Lock<State>> {
         self.0.get_or_init(Box::default)
     }
@@ -120,6 +127,7 @@ impl Future for Cancelled {
         let _old = {
             let mut state = self.locals.cancellation().state();
             if state.told {
+                state.heard = true;
                 return Poll::Ready(());
             }
             state.waiters[self.key].waker.replace(waker)

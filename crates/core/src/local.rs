@@ -41,6 +41,8 @@ pub(crate) struct LocalTask<R: Runtime, F> {
     cancelled: AtomicBool,
     /// It was to be polled while it was being polled. Only the loop's thread uses it.
     again: AtomicBool,
+    /// The task holds a reference to itself. Only the loop's thread uses it.
+    holds_itself: AtomicBool,
     /// `None` when it has ended.
     future: OnThread<Option<F>>,
 }
@@ -59,6 +61,7 @@ where
         waiter: AtomicU32::new(u32::MAX),
         cancelled: AtomicBool::new(false),
         again: AtomicBool::new(false),
+        holds_itself: AtomicBool::new(false),
         future: OnThread::new(Some(future)),
     })
 }
@@ -86,7 +89,29 @@ where
         if task.again.swap(false, Ordering::Relaxed) {
             self.wake_by_ref();
         }
-        Ok(end.map(|end| end.settle(py, self.path())))
+        if end.is_some() {
+            self.let_go_of_itself();
+        }
+        // Who has no locals yet has not been cancelled.
+        let answering = |end: End<T>| match task.locals.get() {
+            Some(locals) => end.answering(locals),
+            None => end,
+        };
+        Ok(end.map(|end| answering(end).settle(py, self.path())))
+    }
+
+    /// Keeps the memory of a future that was polled until it has been dropped, as its pin promises: where it is leaked,
+    /// since the last reference goes on another thread, so is that.
+    fn hold_itself(self: &Arc<Self>) {
+        self.letter.holds_itself.store(true, Ordering::Relaxed);
+        mem::forget(Arc::clone(self));
+    }
+
+    fn let_go_of_itself(self: &Arc<Self>) {
+        if self.letter.holds_itself.swap(false, Ordering::Relaxed) {
+            // SAFETY: `hold_itself` has given this reference away, and it is taken back once.
+            drop(unsafe { Arc::from_raw(Arc::as_ptr(self)) });
+        }
     }
 
     /// The part of [`step`](Self::step) that is the user's code.
@@ -102,7 +127,8 @@ where
             let mut end = None;
             let polled = here(&task.runtime, locals, || {
                 let future = place.as_mut().expect("it has not ended");
-                // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved.
+                // SAFETY: the future lives in the task's allocation, and is dropped there without having been moved; if
+                // it has to wait, the task holds itself until then.
                 let future = unsafe { Pin::new_unchecked(future) };
                 if let Poll::Ready(result) = future.poll(&mut Context::from_waker(&waker)) {
                     end = Some(End::from(result));
@@ -135,7 +161,10 @@ where
         });
         match stepped {
             Ok(Some(settlement)) => Polled::Ended(settlement),
-            Ok(None) => Polled::Waits(self),
+            Ok(None) => {
+                self.hold_itself();
+                Polled::Waits(self)
+            }
             Err(error) => Polled::Ended(Settlement::failed(error)),
         }
     }
@@ -205,7 +234,7 @@ where
         let settlement = match context::within(&context, step)? {
             Ok(None) => return Ok(()),
             Ok(Some(settlement)) => settlement,
-            Err(error) => Settlement::failed(error),
+            Err(error) => Settlement::FailedForGood(Box::new(error)),
         };
         AsyncioFuture::deliver(envelope.letter.waiter.load(Ordering::Relaxed), settlement, delivery)
     }
@@ -217,6 +246,9 @@ where
         }
         // The loop is being closed, and others are refused after this one. A panic has nobody to go to.
         let _ = panic::catch(|| envelope.letter.drop_future());
+        if envelope.letter.future.with(|place| place.is_none()) == Ok(true) {
+            envelope.let_go_of_itself();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Running an event loop from Rust.
 
 use std::{
+    ffi::CString,
     future::{self, Future},
     mem,
     sync::{Arc, Mutex, PoisonError},
@@ -64,7 +65,9 @@ fn until_all_have_ended<'py>(coroutine: &Bound<'py, PyAny>) -> PyResult<Bound<'p
 
     let py = coroutine.py();
     let main = MAIN.get_or_try_init(py, || {
-        let module = PyModule::from_code(py, c_str!(include_str!("run.py")), c"run.py", c"pyo3_await_run")?;
+        // Each copy of this library in a process has a module of its own, hence the address in the name.
+        let name = CString::new(format!("pyo3_await_run_{:x}", (&raw const MAIN) as usize))?;
+        let module = PyModule::from_code(py, c_str!(include_str!("run.py")), c"<pyo3_await.run>", &name)?;
         Ok::<_, PyErr>(module.getattr("main")?.unbind())
     })?;
     let ending = PyCFunction::new_closure(py, None, None, |arguments: &Bound<'_, PyTuple>, _| {

@@ -78,8 +78,9 @@ pub(crate) enum End<T> {
     Panicked(Panic),
     /// The future was dropped because Python asked for it.
     Cancelled,
-    /// The same, and its drop has panicked.
-    PanickedInDrop(Panic),
+    /// The same as what gives way to a cancellation, and this does not.
+    FailedForGood(Box<PyErr>),
+    PanickedForGood(Panic),
     /// The future was dropped by its runtime.
     Abandoned,
 }
@@ -309,6 +310,7 @@ where
         // SAFETY: the driver owns the stage until it posts the task, and it gives up the task here.
         let stage = unsafe { &mut *task.letter.stage.get() };
         let locals = task.letter.locals.get().expect("they were set before the driver was made");
+        let end = end.answering(locals);
         let dropped = {
             let _lent = Lent::new(locals);
             panic::catch(|| *stage = Stage::Delivered)
@@ -371,10 +373,10 @@ where
             unreachable!("it was posted by its driver")
         };
         let (waiter, path) = (task.waiter.load(Ordering::Relaxed), envelope.path());
-        let context = task.locals.get().expect("they were set before the driver was made").context(delivery.py);
+        // A copy: others may have entered it, or may not see what the conversion changes.
+        let context = task.locals.get().expect("they were set before the driver was made").copy_context(delivery.py)?;
         // Whoever is resumed may find its memory free for the next.
         drop(envelope);
-        // Nobody has entered it, nor will again.
         let settled = context::within(&context, || end.settle(delivery.py, path));
         AsyncioFuture::deliver(waiter, settled.unwrap_or_else(Settlement::failed), delivery)
     }
@@ -404,14 +406,20 @@ impl<T> From<Panic> for End<T> {
 impl<T> End<T> {
     /// The same, once the future has been dropped, which is the user's code: a panic in it is how the task ends.
     pub(crate) fn after(self, dropped: Result<(), Panic>) -> Self {
-        match (self, dropped) {
-            (end, Ok(())) => end,
-            (Self::Cancelled, Err(panic)) => Self::PanickedInDrop(panic),
-            (end, Err(panic)) => {
-                // An output that nobody gets: its drop is the user's code again.
-                let _ = panic::catch(|| drop(end));
-                Self::from(panic)
-            }
+        let Err(panic) = dropped else { return self };
+        // An output that nobody gets: its drop is the user's code again.
+        let _ = panic::catch(|| drop(self));
+        Self::PanickedForGood(panic)
+    }
+}
+
+impl<T> End<T> {
+    /// The same of a future that may have heard that it is cancelled: then an error is its answer to that.
+    pub(crate) fn answering(self, locals: &TaskLocals) -> Self {
+        match self {
+            Self::Failed(error) if locals.cancellation().is_heard() => Self::FailedForGood(error),
+            Self::Panicked(panic) if locals.cancellation().is_heard() => Self::PanickedForGood(panic),
+            end => end,
         }
     }
 }
@@ -433,9 +441,10 @@ impl<T: for<'py> IntoPyObject<'py> + 'static> End<T> {
                 into_python(py, value).map_or_else(failed, Settlement::Done)
             }
             Self::Failed(error) => Settlement::failed(error::not_stop_iteration(py, *error)),
+            Self::FailedForGood(error) => Settlement::FailedForGood(Box::new(error::not_stop_iteration(py, *error))),
             Self::Panicked(panic) => Settlement::failed(error::panicked(panic)),
             Self::Cancelled => Settlement::Cancelled,
-            Self::PanickedInDrop(panic) => Settlement::FailedInDrop(Box::new(error::panicked(panic))),
+            Self::PanickedForGood(panic) => Settlement::FailedForGood(Box::new(error::panicked(panic))),
             Self::Abandoned => Settlement::failed(error::abandoned("future", path.name())),
         }
     }

@@ -1,7 +1,7 @@
 //! A future that waits until it is told to go on, and counts what happens to it.
 
 use std::{
-    future::Future,
+    future::{self, Future},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +11,8 @@ use std::{
 };
 
 use pyo3::{exceptions::PyTimeoutError, prelude::*};
-use tokio::sync::Semaphore;
+use pyo3_await_tokio::{cancelled, spawn};
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::{run, runtime::handle};
 
@@ -99,6 +100,29 @@ impl Gate {
         let opened = self.opened();
         let error = PyErr::from_value(error);
         run(py, way, async move {
+            opened.await;
+            Err::<(), _>(error)
+        })
+    }
+
+    /// The same, beside a task that would clean up and is not done with that.
+    fn fail_beside_a_clean_up<'py>(
+        &self,
+        py: Python<'py>,
+        way: &str,
+        error: Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let opened = self.opened();
+        let error = PyErr::from_value(error);
+        run(py, way, async move {
+            let (sender, receiver) = oneshot::channel();
+            spawn(async move {
+                let cancelled = cancelled(Duration::from_secs(3600)).expect("it inherits the locals");
+                drop(sender.send(()));
+                cancelled.await;
+                future::pending::<()>().await;
+            })?;
+            receiver.await.expect("the task sends");
             opened.await;
             Err::<(), _>(error)
         })

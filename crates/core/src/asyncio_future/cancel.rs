@@ -59,10 +59,7 @@ impl AsyncioFuture {
             return Self::end_wait(this);
         }
         match task.tell() {
-            Some(grace) => {
-                this.get().state.lock(py).extras.with_rare(|rare| rare.told = true);
-                Deadline::set(this, Stage::CleanUp, grace)
-            }
+            Some(grace) => Deadline::set(this, Stage::CleanUp, grace),
             None => {
                 task.cancel();
                 Deadline::set(this, Stage::Drop, CANCELLATION_BOUND)

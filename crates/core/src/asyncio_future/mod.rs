@@ -58,8 +58,8 @@ pub(crate) enum Settlement {
     Done(Py<PyAny>),
     Failed(Box<PyErr>),
     Cancelled,
-    /// It was cancelled, and this came of its drop.
-    FailedInDrop(Box<PyErr>),
+    /// An error that no cancellation takes the place of.
+    FailedForGood(Box<PyErr>),
 }
 
 impl Settlement {
@@ -70,7 +70,7 @@ impl Settlement {
     /// Whether it is an error that no cancellation takes the place of.
     fn is_final_word(&self, py: Python<'_>) -> bool {
         match self {
-            Self::FailedInDrop(_) => true,
+            Self::FailedForGood(_) => true,
             Self::Failed(error) => error::ends_the_process(py, error),
             Self::Done(_) | Self::Cancelled => false,
         }
@@ -80,7 +80,7 @@ impl Settlement {
     pub(crate) fn into_result(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         match self {
             Self::Done(value) => Ok(value.into_bound(py)),
-            Self::Failed(error) | Self::FailedInDrop(error) => Err(*error),
+            Self::Failed(error) | Self::FailedForGood(error) => Err(*error),
             Self::Cancelled => Err(cancelled_error(py, None)?),
         }
     }

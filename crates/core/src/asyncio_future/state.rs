@@ -23,8 +23,6 @@ pub(super) enum Extras {
 pub(super) struct Rare {
     callbacks: Vec<Callback>,
     pub(super) cancel_requested: bool,
-    /// The Rust future was told of that, and how it ends is its answer.
-    pub(super) told: bool,
     pub(super) cancel_message: Option<Py<PyAny>>,
     /// The handle of the timer that bounds a cancellation.
     pub(super) timer: Option<Py<PyAny>>,
@@ -59,12 +57,12 @@ impl State {
 
     /// Whether a cancellation that was asked for takes the place of what came meanwhile, as it does in a task.
     ///
-    /// Not of an error that is the final word, nor of the error of a future that was told of the cancellation.
+    /// Not of an error that is the final word.
     pub(super) fn overrules(&self, outcome: &Outcome, final_word: bool) -> bool {
-        let Some(rare) = self.extras.rare().filter(|rare| rare.cancel_requested) else { return false };
+        let requested = self.extras.rare().is_some_and(|rare| rare.cancel_requested);
         match outcome {
-            Outcome::Done(..) => true,
-            Outcome::Failed(..) => !rare.told && !final_word,
+            Outcome::Done(..) => requested,
+            Outcome::Failed(..) => requested && !final_word,
             _ => false,
         }
     }
@@ -157,12 +155,12 @@ impl Outcome {
             Settlement::Done(value) => (Self::Done(value, path), None),
             Settlement::Cancelled => (Self::Cancelled(None, path), None),
             // As for a task whose coroutine raises it.
-            Settlement::Failed(error) | Settlement::FailedInDrop(error)
+            Settlement::Failed(error) | Settlement::FailedForGood(error)
                 if error.matches(py, cancelled_error_class(py)?)? =>
             {
                 (Self::Cancelled(Some(error.into_value(py)), path), None)
             }
-            Settlement::Failed(error) | Settlement::FailedInDrop(error) => {
+            Settlement::Failed(error) | Settlement::FailedForGood(error) => {
                 let traceback = error.traceback(py).map(Bound::unbind);
                 (Self::Failed(error.into_value(py), path), traceback)
             }

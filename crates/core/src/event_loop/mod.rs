@@ -118,7 +118,6 @@ impl EventLoop {
             Some(guard) if guard.get().0.is_left_behind() => Err(error::forked("the event loop")),
             Some(guard) if guard.get().0.is_open() => Ok(Arc::clone(&guard.get().0)),
             _ => {
-                lifecycle::refuse_subinterpreter(object.py())?;
                 lifecycle::install(object.py())?;
                 asyncio::adopt(object)
             }

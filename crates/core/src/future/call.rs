@@ -74,6 +74,8 @@ struct Remains {
     key: Option<u32>,
     /// The awaitable, when no task was made of it.
     unstarted: Option<Source>,
+    /// Rust had detached it.
+    detached: bool,
 }
 
 /// What a poll of the state comes to.
@@ -240,22 +242,25 @@ impl Call {
             mem::replace(&mut *state, next)
         };
         let (remains, wish) = match old {
-            State::Running { key, wish, .. } => (Remains { key: Some(key), unstarted: None }, wish),
-            State::Posted(source, wish) => (Remains { key: None, unstarted: Some(source) }, wish),
+            State::Running { key, wish, .. } => (Remains { key: Some(key), ..Remains::default() }, wish),
+            State::Posted(source, wish) => (Remains { unstarted: Some(source), ..Remains::default() }, wish),
             State::Starting(wish) => (Remains::default(), wish),
             State::New(_) | State::Ended(_) | State::Unretrieved(_) | State::Over => return Remains::default(),
         };
+        let detached = matches!(wish, Wish::RunOn);
         if let Wish::Result(waker) = wish {
             waker.wake();
         }
-        remains
+        Remains { detached, ..remains }
     }
 
-    /// The same on the loop's thread, which has it in flight no more.
-    fn end_on_loop(&self, py: Python<'_>, result: impl FnOnce() -> PyResult<Py<PyAny>>) {
-        if let Some(key) = self.end(result).key {
+    /// The same on the loop's thread, which has it in flight no more; whether Rust had detached it.
+    fn end_on_loop(&self, py: Python<'_>, result: impl FnOnce() -> PyResult<Py<PyAny>>) -> bool {
+        let Remains { key, detached, .. } = self.end(result);
+        if let Some(key) = key {
             self.locals.handle().remove(py, key);
         }
+        detached
     }
 }
 
@@ -284,8 +289,7 @@ impl Letter for Call {
                     Ok(Err(failed)) => failed,
                     Err(panic) => (false, error::panicked(panic)),
                 };
-                let detached = matches!(envelope.letter.state.lock().wish(), Some(Wish::RunOn));
-                envelope.letter.end_on_loop(py, || Err(error.clone_ref(py)));
+                let detached = envelope.letter.end_on_loop(py, || Err(error.clone_ref(py)));
                 match (fatal, detached) {
                     (true, _) => Err(error),
                     (false, true) => report_unretrieved(delivery, error),

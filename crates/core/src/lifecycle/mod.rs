@@ -393,7 +393,7 @@ impl<F> Drop for Admitted<F> {
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 /// Refuses an interpreter that is not the main one: of what is static here, and in PyO3, each would need its own.
-pub(crate) fn refuse_subinterpreter(_: Python<'_>) -> PyResult<()> {
+fn refuse_subinterpreter(_: Python<'_>) -> PyResult<()> {
     // SAFETY: the thread is attached.
     let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
     if id == 0 { Ok(()) } else { Err(error::in_subinterpreter()) }
@@ -403,10 +403,10 @@ pub(crate) fn refuse_subinterpreter(_: Python<'_>) -> PyResult<()> {
 ///
 /// Python calls what is registered last first: what an application registers later still finds the bridge working.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
+    refuse_subinterpreter(py)?;
     if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
-    refuse_subinterpreter(py)?;
     let installing = Installing::begin();
     let exit = PyCFunction::new_closure(py, None, None, |arguments, _| at_exit(arguments.py()))?;
     let before = PyCFunction::new_closure(py, None, None, |arguments, _| before_fork(arguments.py()))?;

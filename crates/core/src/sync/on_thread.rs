@@ -10,7 +10,8 @@ use std::{
 /// A value that is touched by one thread only, that on which it was made, and there by one frame at a time.
 ///
 /// It can be shared with other threads, which may only ask for it in vain.
-/// It is not dropped with this: what has to be dropped is taken out before.
+/// It is not dropped with this: what has to be dropped is taken out before, and whoever pins it in here sees to it that
+/// this lasts as long.
 pub(crate) struct OnThread<T> {
     thread: ThreadId,
     /// Whoever has turned it true may touch the value. Only the value's thread uses it, so that `Relaxed` will do.
