@@ -81,7 +81,7 @@ where
                 return Err(error::wrong_thread("future", self.path().name(), "into_coroutine"));
             }
             Err(Untouchable::Touched) => {
-                // Python code that the future calls may run the loop re-entrantly, and that may deliver this task again.
+                // Python code that the future calls may run the loop re-entrantly, and that deliver this task again.
                 task.again.store(true, Ordering::Relaxed);
                 return Ok(None);
             }

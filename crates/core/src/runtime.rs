@@ -282,8 +282,8 @@ pub trait RuntimeExt: Runtime {
     /// # Errors
     ///
     /// Those of [`into_async_iterator`](Self::into_async_iterator), and `RuntimeError` on another thread than that on
-    /// which it was made. A stream that is garbage on another thread is sent back to its own, by its event loop; without
-    /// one, before the first item was asked for or when the loop is closed, it is leaked.
+    /// which it was made. A stream that is garbage on another thread is sent back to its own, by its event loop; before
+    /// the first item was asked for, or when the loop is closed, it is leaked.
     ///
     /// # Cancellation
     ///

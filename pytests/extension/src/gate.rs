@@ -118,7 +118,7 @@ impl Gate {
             let (sender, receiver) = oneshot::channel();
             spawn(async move {
                 let cancelled = cancelled(Duration::from_secs(3600)).expect("it inherits the locals");
-                drop(sender.send(()));
+                sender.send(()).expect("it is waited for");
                 cancelled.await;
                 future::pending::<()>().await;
             })?;

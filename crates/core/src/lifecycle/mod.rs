@@ -421,8 +421,8 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     py.import(intern!(py, "atexit"))?.call_method1(intern!(py, "register"), (exit,))?;
     #[cfg(all(target_os = "linux", not(Py_3_12)))]
     thread_states::unlock_in_children(py);
-    // PyO3 makes the types of exceptions, and parts of others, under a lock and with no hold on the interpreter: a child
-    // that is forked then could not make them.
+    // PyO3 makes the types of exceptions, and parts of others, under a lock and with no hold on the interpreter: a
+    // child that is forked then could not make them.
     event_loop::make_types(py);
     asyncio_future::make_types(py);
     future::make_types(py);
