@@ -472,9 +472,8 @@ ways = st.sampled_from(["coroutine", "eager", "local", "future"])
 leaves = st.builds(Leaf, ways, st.sampled_from(["", "", "fails", "fails", "is cancelled", "stops"])) | st.builds(
     Earlier, few
 )
-acts = st.builds(
-    Act, st.sampled_from(["open"] * 4 + ["cancel"] * 3 + ["expire", "call back", "call back, fail", "ask", "collect"]), few
-)
+KINDS = ["open"] * 4 + ["cancel"] * 3 + ["expire", "call back", "call back, fail", "ask", "collect"]
+acts = st.builds(Act, st.sampled_from(KINDS), few)
 
 
 def branches(nodes):

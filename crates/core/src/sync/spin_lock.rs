@@ -50,8 +50,8 @@ impl<T, B> SpinLock<T, B> {
         }
     }
 
-    /// For the garbage collector, which must not wait, and finds it unlocked: whoever locks it is attached, and calls no
-    /// Python until it lets go.
+    /// For the garbage collector, which must not wait, and finds it unlocked: whoever locks it is attached, and does
+    /// not call Python until it lets go.
     pub(crate) fn try_lock(&self, _: Python<'_>) -> Option<SpinLockGuard<'_, T, B>> {
         // Acquire pairs with the release of whoever had it locked before.
         let locked = if !GIL {
