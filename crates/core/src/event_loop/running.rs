@@ -121,8 +121,11 @@ mod holder {
     }
 
     fn has_layout(class: &Bound<'_, PyType>) -> PyResult<bool> {
-        let size: usize = class.getattr(intern!(class.py(), "__basicsize__"))?.extract()?;
-        Ok(class.name()? == "_RunningLoopHolder" && size == size_of::<Holder>())
+        let py = class.py();
+        let size: usize = class.getattr(intern!(py, "__basicsize__"))?.extract()?;
+        // PyO3's way to a name has a lock, for the stable ABI: a child that is forked meanwhile would wait for it.
+        let name = class.getattr(intern!(py, "__name__"))?;
+        Ok(name.eq("_RunningLoopHolder")? && size == size_of::<Holder>())
     }
 
     fn of_thread(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
