@@ -4,12 +4,23 @@ import asyncio
 import threading
 
 import pytest
+from hypothesis import HealthCheck, Phase, settings
 
 # The ways that give a coroutine.
 coroutine_ways = pytest.mark.parametrize("way", ["coroutine", "eager", "local"])
 
 # The ways in which a future that has to wait is the runtime's: it goes on, and ends, while the event loop does not run.
 spawned_ways = pytest.mark.parametrize("way", ["coroutine", "eager", "future"])
+
+
+# How programs that are made at random are run: they take their time, and what fails is printed.
+programs_at_random = settings(
+    deadline=None,
+    database=None,
+    print_blob=True,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def outcome(function, *arguments, **keywords):

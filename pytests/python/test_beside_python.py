@@ -15,9 +15,9 @@ from typing import Any
 
 import bridge
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import turns
+from support import programs_at_random, turns
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -593,14 +593,7 @@ def differences(in_rust, in_python):
     return {key: pair for key, pair in both.items() if pair[0] != pair[1] and key not in unmade}
 
 
-@settings(
-    max_examples=60,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+@settings(programs_at_random, max_examples=60)
 @given(programs)
 def run_twice(new_loop, reports, unraisable, program):
     in_python = run_program(InPython(), program, new_loop, reports)

@@ -15,6 +15,13 @@ since_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="new in Pytho
 CANCELLED = "raised", asyncio.CancelledError, ""
 
 
+async def end_unseen(gate):
+    """Has a future that was just started end, without the loop knowing of it yet."""
+    await asyncio.sleep(0)
+    gate.open(1)
+    gate.wait_for_drops(1)
+
+
 class Blocked:
     """Keeps every worker of the runtime busy, so that nothing else is polled."""
 
@@ -138,9 +145,7 @@ async def test_while_it_completes(way):
 async def test_after_it_completed_and_before_that_was_delivered(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.wait(way, "the value"))
-    await asyncio.sleep(0)
-    gate.open(1)
-    gate.wait_for_drops(1)
+    await end_unseen(gate)
     assert not future.done()
     assert future.cancel("why")
     assert (await outcome_of(future))[:2] == CANCELLED[:2]
@@ -151,9 +156,7 @@ async def test_after_it_completed_and_before_that_was_delivered(way):
 async def test_an_error_on_its_way_gives_way(way, reports):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.fail(way, ValueError("raised")))
-    await asyncio.sleep(0)
-    gate.open(1)
-    gate.wait_for_drops(1)
+    await end_unseen(gate)
     assert future.cancel("why")
     assert (await outcome_of(future))[:2] == CANCELLED[:2]
     assert future.cancelled()
@@ -178,9 +181,7 @@ async def test_only_who_has_heard_of_it_answers(way):
 async def test_a_panic_on_its_way_gives_way(way):
     gate = bridge.Gate()
     future = asyncio.ensure_future(gate.panic(way))
-    await asyncio.sleep(0)
-    gate.open(1)
-    gate.wait_for_drops(1)
+    await end_unseen(gate)
     assert future.cancel()
     assert await outcome_of(future) == CANCELLED
 
@@ -197,9 +198,7 @@ async def test_whoever_tries_again_and_again_is_cancelled(way):
                 pass
 
     task = asyncio.ensure_future(try_for_ever())
-    await asyncio.sleep(0)
-    gate.open(1)
-    gate.wait_for_drops(1)
+    await end_unseen(gate)
     task.cancel()
     assert await outcome_of(asyncio.wait_for(task, 20)) == CANCELLED
 
@@ -211,9 +210,7 @@ def test_what_ends_the_process_does_not_give_way(new_loop, way, error):
 
     async def main():
         future = asyncio.ensure_future(gate.fail(way, error()))
-        await asyncio.sleep(0)
-        gate.open(1)
-        gate.wait_for_drops(1)
+        await end_unseen(gate)
         assert future.cancel()
         return await outcome_of(future)
 

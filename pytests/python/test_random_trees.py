@@ -14,8 +14,9 @@ from typing import Any
 
 import bridge
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import programs_at_random
 
 # How many nodes of trees are run on each kind of loop, at least, and in how many tests.
 STEPS = 10_000
@@ -259,14 +260,7 @@ def expected(report):
     return said and on_purpose(report.get("exception"))
 
 
-@settings(
-    max_examples=120,
-    deadline=None,
-    database=None,
-    print_blob=True,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+@settings(programs_at_random, max_examples=120)
 @given(forests)
 def run_forest(new_loop, reports, unraisable, count, forest):
     run = Run()

@@ -12,7 +12,7 @@ use std::{
 
 use pyo3::prelude::*;
 
-use crate::lifecycle::Process;
+use crate::{error, lifecycle::Process};
 
 /// A panic that was caught. In a box, so that it takes no room where there is none.
 pub(crate) struct Panic(Box<Caught>);
@@ -67,6 +67,13 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panic> {
         let location = if PANICS.get() == panics { None } else { LOCATION.take() };
         Panic::new(payload, location)
     })
+}
+
+/// Calls the user's code where nobody can catch its panic, which is reported.
+pub(crate) fn catch_or_report(py: Python<'_>, f: impl FnOnce()) {
+    if let Err(panic) = catch(f) {
+        error::panicked(panic).write_unraisable(py, None);
+    }
 }
 
 /// The hook is there.

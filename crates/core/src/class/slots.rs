@@ -125,9 +125,7 @@ pub(super) unsafe fn enter<T: Class, R>(
 unsafe extern "C" fn finalize<T: Class>(this: *mut ffi::PyObject) {
     let body = |this: &Bound<'_, Object<T>>| {
         let _pending = PendingException::set_aside(this.py());
-        if let Err(panic) = panic::catch(|| T::finalize(this)) {
-            error::panicked(panic).write_unraisable(this.py(), None);
-        }
+        panic::catch_or_report(this.py(), || T::finalize(this));
         Ok(())
     };
     // SAFETY: Python finalizes an instance of the class, attached.
@@ -189,9 +187,7 @@ unsafe extern "C" fn deallocate<T: Class>(this: *mut ffi::PyObject) {
             Python::attach_unchecked(|py| {
                 let _pending = PendingException::set_aside(py);
                 let _pass = lifecycle::shelter(py);
-                if let Err(panic) = panic::catch(|| ptr::drop_in_place(&raw mut (*object).value)) {
-                    error::panicked(panic).write_unraisable(py, None);
-                }
+                panic::catch_or_report(py, || ptr::drop_in_place(&raw mut (*object).value));
             });
         }
         let class = ffi::Py_TYPE(this);

@@ -251,7 +251,8 @@ impl EventLoop {
         let unread = [self.mailbox.close(), mem::replace(&mut *self.batch.lock(py), Batch::empty())];
         let in_flight = mem::take(&mut *self.in_flight.lock(py));
         for (_, item) in in_flight {
-            end(py, || match item {
+            // A panic in there keeps none of the others from its end.
+            panic::catch_or_report(py, || match item {
                 InFlight::Waiter(waiter) => waiter.get().abandon(py),
                 InFlight::Woken(alarm) => alarm.letter.abandon(),
                 InFlight::Call(call) => Call::refuse(call, Some(py)),
@@ -259,17 +260,10 @@ impl EventLoop {
         }
         for mut batch in unread {
             while let Some(letter) = batch.pop() {
-                end(py, || letter.refuse(Some(py)));
+                panic::catch_or_report(py, || letter.refuse(Some(py)));
             }
         }
         running::forget(self);
-    }
-}
-
-/// Ends one of several, with whatever that wakes and drops: a panic in there keeps none of the others from its end.
-fn end(py: Python<'_>, end: impl FnOnce()) {
-    if let Err(panic) = panic::catch(end) {
-        error::panicked(panic).write_unraisable(py, None);
     }
 }
 

@@ -302,9 +302,7 @@ impl<T> Own<T> {
         // Python deallocates an object attached; there may be an exception on its way.
         Python::try_attach(|py| {
             let _pending = PendingException::set_aside(py);
-            if let Err(panic) = panic::catch(|| drop(value)) {
-                error::panicked(panic).write_unraisable(py, None);
-            }
+            panic::catch_or_report(py, || drop(value));
         });
     }
 }
