@@ -22,21 +22,17 @@ async def end_unseen(gate):
     gate.wait_for_drops(1)
 
 
-class Blocked:
+@contextlib.asynccontextmanager
+async def blocked_workers():
     """Keeps every worker of the runtime busy, so that nothing else is polled."""
-
-    def __enter__(self):
-        self.gate = bridge.Gate()
-        self.count = bridge.workers()
-        self.futures = [self.gate.block("future") for _ in range(self.count)]
-        self.gate.wait_for_starts(self.count)
-        return self
-
-    def __exit__(self, *_):
-        self.gate.open(self.count)
-
-    async def end(self):
-        await asyncio.gather(*self.futures)
+    gate = bridge.Gate()
+    futures = [gate.block("future") for _ in range(bridge.workers())]
+    try:
+        gate.wait_for_workers()
+        yield
+    finally:
+        gate.open(len(futures))
+        await asyncio.gather(*futures)
 
 
 async def test_the_future_is_dropped_before_the_task_learns_of_it(way):
@@ -117,7 +113,7 @@ async def test_before_the_task_has_started(way):
 @pytest.mark.parametrize("way", ["coroutine", "future"])
 async def test_before_the_first_poll(way):
     gate = bridge.Gate()
-    with Blocked() as blocked:
+    async with blocked_workers():
         future = asyncio.ensure_future(gate.wait(way))
         await asyncio.sleep(0)
         assert future.cancel()
@@ -126,7 +122,6 @@ async def test_before_the_first_poll(way):
         assert not future.done()
     assert await outcome_of(future) == CANCELLED
     assert (gate.started, gate.dropped) == (0, 1)
-    await blocked.end()
 
 
 @spawned_ways
@@ -390,12 +385,11 @@ async def test_a_race_with_completion_has_one_winner(way):
 
 async def test_closing_does_not_wait_for_the_runtime():
     gate = bridge.Gate()
-    with Blocked() as blocked:
+    async with blocked_workers():
         coroutine = gate.wait("coroutine")
         coroutine.send(None)
         coroutine.close()
         assert gate.dropped == 0
-    await blocked.end()
     gate.wait_for_drops(1)
     assert gate.started == 0
 

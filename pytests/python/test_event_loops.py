@@ -83,12 +83,15 @@ def test_a_loop_moves_to_another_thread(new_loop, way):
 # Closed, or forgotten.
 
 
-async def pending(way, gate, count):
-    """Futures that nobody awaits, so that asyncio has no pending task to complain of."""
-    awaitables = [gate.wait(way) for _ in range(count)]
+def begun(way, awaitable):
+    """Has it begun, with nobody who awaits it, so that asyncio has no pending task to complain of."""
     if way != "future":
-        for awaitable in awaitables:
-            awaitable.send(None)
+        awaitable.send(None)
+    return awaitable
+
+
+async def pending(way, gate, count):
+    awaitables = [begun(way, gate.wait(way)) for _ in range(count)]
     gate.wait_for_starts(count)
     return awaitables
 
@@ -111,13 +114,9 @@ def test_what_ends_after_the_loop_was_closed_is_silent(new_loop, way, capfd, cap
     loop = new_loop()
 
     async def start():
-        awaitables = [gate.block(way) for _ in range(bridge.workers())]
-        awaitables.append(gate.fail(way, ValueError("too late")))
-        if way != "future":
-            for awaitable in awaitables:
-                awaitable.send(None)
-        gate.wait_for_starts(bridge.workers())
-        return awaitables
+        awaitables = [begun(way, gate.block(way)) for _ in range(bridge.workers())]
+        gate.wait_for_workers()
+        return [*awaitables, begun(way, gate.fail(way, ValueError("too late")))]
 
     awaitables = loop.run_until_complete(start())
     loop.close()

@@ -151,9 +151,13 @@ impl Gate {
     /// An awaitable whose Rust future keeps its worker in one poll, until the gate opens.
     fn block<'py>(&self, py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
         let guard = self.guard();
+        let eager = way == "eager";
         run(py, way, async move {
-            // A first poll may be made on the thread of the event loop, which is not to be blocked.
-            tokio::task::yield_now().await;
+            // The first poll of an eager one is made on the thread of the event loop, which is not to be blocked.
+            // A worker has what yields wait aside, where no other worker finds it.
+            if eager {
+                tokio::task::yield_now().await;
+            }
             guard.start();
             while guard.0.permits.try_acquire().map(|permit| permit.forget()).is_err() {
                 thread::yield_now();
@@ -205,5 +209,18 @@ impl Gate {
     /// Blocks, detached, until `count` futures have been polled.
     fn wait_for_starts(&self, py: Python<'_>, count: usize) -> PyResult<()> {
         Self::wait_until(py, "polled", || self.started() >= count)
+    }
+
+    /// Blocks, detached, until each worker is kept by a future of `block`.
+    ///
+    /// A worker that is about to sleep overlooks, now and then, a task that has come to wait behind one that blocks:
+    /// tokio promises nothing to tasks that block. Another task, which does nothing, has it look again.
+    fn wait_for_workers(&self, py: Python<'_>) -> PyResult<()> {
+        let runtime = handle()?;
+        let workers = runtime.metrics().num_workers();
+        Self::wait_until(py, "polled", || {
+            drop(runtime.spawn(future::ready(())));
+            self.started() >= workers
+        })
     }
 }

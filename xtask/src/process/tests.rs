@@ -141,17 +141,25 @@ fn a_signal_that_ends_a_child_is_named() {
 #[test]
 fn a_time_limit_ends_the_whole_group() {
     let started = Instant::now();
-    let runner = Runner { grace: LONG, ..Runner::new(Duration::from_millis(100)) };
+    let runner = Runner { grace: Duration::from_millis(100), ..Runner::new(Duration::from_millis(100)) };
     let finished = capture(&runner, "tail -f /dev/null & wait").unwrap();
     assert_eq!(finished.ending.to_string(), "killed after 0.1 s, its time limit");
     assert!(started.elapsed() < LONG);
 }
 
 #[test]
+fn what_a_time_limit_ends_says_how_far_it_has_come() {
+    let runner = Runner { grace: LONG, ..Runner::new(Duration::from_secs(1)) };
+    let finished = capture(&runner, "trap 'echo one failed; exit 2' INT; while :; do sleep 0.01; done").unwrap();
+    assert!(matches!(finished.ending, Ending::TimedOut(_)));
+    assert_eq!(finished.output, "one failed\n");
+}
+
+#[test]
 fn what_ignores_the_request_to_end_is_killed() {
     let started = Instant::now();
     let runner = Runner { grace: Duration::from_millis(100), ..Runner::new(Duration::from_millis(100)) };
-    let finished = capture(&runner, "trap '' TERM; tail -f /dev/null").unwrap();
+    let finished = capture(&runner, "trap '' INT; tail -f /dev/null").unwrap();
     assert!(matches!(finished.ending, Ending::TimedOut(_)));
     assert!(started.elapsed() < LONG);
 }

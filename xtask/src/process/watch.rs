@@ -94,7 +94,8 @@ impl<'a> Watch<'a> {
                 Err(RecvTimeoutError::Timeout) if self.status.is_some() => self.end_those_left(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.timed_out = true;
-                    self.end(Signal::TERM);
+                    // As Ctrl-C does it: pytest then says what has failed until now.
+                    self.end(Signal::INT);
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
