@@ -48,6 +48,7 @@
 
 // In reading order.
 mod runtime;
+mod adapter;
 mod event_loop;
 mod lifecycle;
 mod locals;

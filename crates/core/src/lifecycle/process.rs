@@ -77,7 +77,7 @@ fn watch() {
 
     extern "C" fn forked() {
         FORKS.fetch_add(1, Ordering::Relaxed);
-        super::begin_anew();
+        super::hooks::begin_anew();
     }
 
     static WATCHED: AtomicBool = AtomicBool::new(false);
