@@ -121,9 +121,10 @@ async fn many_threads_wait_at_once() {
             sender.send(result.expect("the gate opens")).expect("the test waits");
         });
     }
+    drop(sender);
     waiting.reached(THREADS).await;
     open.add();
-    let mut numbers: Vec<_> = results.iter().take(THREADS).collect();
+    let mut numbers: Vec<_> = results.iter().collect();
     numbers.sort_unstable();
     assert_eq!(numbers, Vec::from_iter(0..THREADS));
 }

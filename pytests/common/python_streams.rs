@@ -566,6 +566,8 @@ async def count(turns, begun, cleaned_up):
         // All that have begun clean up; the others never begin.
         let settled = Counter::new();
         code.run(c"async def turn(): pass")?;
+        // Whatever is about to begin has begun then.
+        code.future("turn", ())?.await?;
         while cleaned_up.get() < begun.get() {
             code.future("turn", ())?.await?;
             settled.add();

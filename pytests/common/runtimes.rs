@@ -49,11 +49,11 @@ async def await_all(makes, turns):
 #[pyo3_await::test(crate = adapter, timeout = "60s")]
 async fn a_panic_ends_its_own_future_only() -> PyResult<()> {
     /// Panics when it is dropped, and says that it is.
-    struct Bomb(mpsc::Sender<()>);
+    struct Bomb(Counter);
 
     impl Drop for Bomb {
         fn drop(&mut self) {
-            let _ = self.0.send(());
+            self.0.add();
             panic!("in the drop");
         }
     }
@@ -61,9 +61,9 @@ async fn a_panic_ends_its_own_future_only() -> PyResult<()> {
     // More than there are threads.
     const TIMES: usize = 16;
 
-    let (sender, dropped) = mpsc::channel();
+    let dropped = Counter::new();
     for _ in 0..TIMES {
-        let bomb = Bomb(sender.clone());
+        let bomb = Bomb(dropped.clone());
         adapter::spawn(future::poll_fn(move |_| {
             let _bomb = &bomb;
             Poll::Ready(())
@@ -73,7 +73,6 @@ async fn a_panic_ends_its_own_future_only() -> PyResult<()> {
             panic!("in the poll")
         })?;
     }
-    drop(sender);
     for _ in 0..TIMES {
         let make = maker(|py| {
             into_coroutine(py, async {
@@ -83,8 +82,9 @@ async fn a_panic_ends_its_own_future_only() -> PyResult<()> {
         })?;
         awaited(make)?.await?;
     }
+    dropped.reached(TIMES).await;
     // Each has been dropped, once.
-    assert_eq!(dropped.iter().count(), TIMES);
+    assert_eq!(dropped.get(), TIMES);
     Ok(())
 }
 

@@ -38,7 +38,7 @@ fn duration(text: &str) -> Option<Duration> {
 ///
 /// It is longer than a Python task has to end that was cancelled.
 pub(crate) fn grace(timeout: Duration) -> Duration {
-    timeout.clamp(Duration::from_secs(2), Duration::from_secs(10))
+    timeout.clamp(Duration::from_secs(5), Duration::from_secs(10))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use crate::{harness::Harness, timeout};
 
 /// How long to wait for the GIL, to see what has the event loop's thread.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(5);
 
 impl Harness {
     /// Returns when the event loop answers.

@@ -285,8 +285,8 @@ def fail(): raise ValueError('in a handler')
 async def main():
     atexit.register(print, 'atexit')
     atexit.register(fail)
-    threading.Thread(target=in_thread).start()
     print('main')
+    threading.Thread(target=in_thread).start()
     raise SystemExit(5)
 ";
     let run = run_python(code);

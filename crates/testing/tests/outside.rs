@@ -193,7 +193,9 @@ static OUTSIDE: LazyLock<PathBuf> = LazyLock::new(|| {
     }
     // The versions that the workspace was built with are there already.
     let lock = crates.parent().expect("the crates are in the workspace").join("Cargo.lock");
-    fs::copy(lock, folder.join("Cargo.lock")).expect("the workspace has a lock file");
+    let copy = folder.join(format!("Cargo.lock.{}", process::id()));
+    fs::copy(lock, &copy).expect("the workspace has a lock file");
+    fs::rename(copy, folder.join("Cargo.lock")).expect("a file of the same folder takes its place");
     folder
 });
 

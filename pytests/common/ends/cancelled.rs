@@ -5,6 +5,7 @@ use std::{
     future,
     sync::{Arc, Mutex, mpsc},
     thread::{self, ThreadId},
+    time::{Duration, Instant},
 };
 
 use pyo3::prelude::*;
@@ -139,8 +140,14 @@ fn check(way: Way, function: &str, message: &[&str]) -> PyResult<()> {
         signal.add();
         future::pending::<PyResult<()>>().await
     })?;
+    let begun = Instant::now();
     let seen: Vec<(Vec<String>, usize)> = drive(&code, function, (make, started, dropped.clone(), message))?;
-    assert_eq!(seen, [(message.iter().map(ToString::to_string).collect(), 1)]);
+    let expected = |dropped| [(message.iter().map(ToString::to_string).collect(), dropped)];
+    if begun.elapsed() >= Duration::from_secs(1) && seen == expected(0) {
+        // Python waits for the drop for a second, and no longer: the machine has stalled, and nothing was tried.
+        return check(way, function, message);
+    }
+    assert_eq!(seen, expected(1));
     assert_eq!(dropped.get(), 1);
     let places = places.lock().expect("nothing panics under the lock");
     match way {

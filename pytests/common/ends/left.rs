@@ -3,6 +3,7 @@
 use std::{
     ffi::CStr,
     future::{self, Future},
+    sync::{Mutex, PoisonError},
     task::Poll,
 };
 
@@ -141,6 +142,9 @@ pub(super) fn collected_half_way(way: Way) -> PyResult<()> {
 }
 
 pub(super) fn never_awaited(way: Way) -> PyResult<()> {
+    // What catches warnings is the process's, and puts back what it found.
+    static CATCHING: Mutex<()> = Mutex::new(());
+    let _alone = CATCHING.lock().unwrap_or_else(PoisonError::into_inner);
     let (code, traces) = (Code::new(END)?, Traces::default());
     let make = way.maker(traces.future())?;
     let warnings: Vec<String> = drive(&code, "forget", (make, traces.polled.clone(), traces.dropped.clone()))?;

@@ -137,20 +137,36 @@ fn a_signal_that_ends_a_child_is_named() {
     assert_eq!(finished.ending.to_string(), "ended by signal 6");
 }
 
-/// A child of the child holds the pipe open until it is killed: that the run ends at all shows that it was.
+/// Runs a script whose time is up when it has opened the pipe `$1`.
+fn timed_out(grace: Duration, script: &str) -> Finished {
+    let (_directory, ready) = pipe();
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh"]).arg(&ready).stdout(Stdio::piped()).process_group(0);
+    let child = command.spawn().unwrap();
+    std::fs::read(ready).unwrap();
+    let runner = Runner { grace, ..Runner::new(Duration::from_millis(100)) };
+    let (finished, result) = mpsc::channel();
+    thread::spawn(move || {
+        let (sender, events) = mpsc::channel();
+        finished.send(Watch::new(&runner, child, sender, Output::Capture).follow(&events))
+    });
+    result.recv_timeout(2 * LONG).expect("a run that ends")
+}
+
+/// A child of the child ignores what asks the group to end, and holds the pipe open until it is killed: that the run
+/// ends at all shows that it was.
 #[test]
 fn a_time_limit_ends_the_whole_group() {
     let started = Instant::now();
-    let runner = Runner { grace: Duration::from_millis(100), ..Runner::new(Duration::from_millis(100)) };
-    let finished = capture(&runner, "tail -f /dev/null & wait").unwrap();
+    let finished = timed_out(Duration::from_millis(100), "trap '' INT; tail -f /dev/null & trap - INT; : > $1; wait");
     assert_eq!(finished.ending.to_string(), "killed after 0.1 s, its time limit");
     assert!(started.elapsed() < LONG);
 }
 
 #[test]
 fn what_a_time_limit_ends_says_how_far_it_has_come() {
-    let runner = Runner { grace: LONG, ..Runner::new(Duration::from_secs(1)) };
-    let finished = capture(&runner, "trap 'echo one failed; exit 2' INT; while :; do sleep 0.01; done").unwrap();
+    let script = "trap 'echo one failed; exit 2' INT; : > $1; while :; do sleep 0.01; done";
+    let finished = timed_out(LONG, script);
     assert!(matches!(finished.ending, Ending::TimedOut(_)));
     assert_eq!(finished.output, "one failed\n");
 }
@@ -158,8 +174,7 @@ fn what_a_time_limit_ends_says_how_far_it_has_come() {
 #[test]
 fn what_ignores_the_request_to_end_is_killed() {
     let started = Instant::now();
-    let runner = Runner { grace: Duration::from_millis(100), ..Runner::new(Duration::from_millis(100)) };
-    let finished = capture(&runner, "trap '' INT; tail -f /dev/null").unwrap();
+    let finished = timed_out(Duration::from_millis(100), "trap '' INT; : > $1; tail -f /dev/null");
     assert!(matches!(finished.ending, Ending::TimedOut(_)));
     assert!(started.elapsed() < LONG);
 }

@@ -8,24 +8,24 @@ use crate::{python, run_tests, support::Case};
 
 pub(crate) const CASES: &[Case] = cases![whoever_blocks_the_event_loop_is_named, whoever_holds_the_gil_is_named,];
 
-#[pyo3_await_tokio::test(timeout = "500ms")]
+#[pyo3_await_tokio::test(timeout = "1s")]
 async fn on_the_loop() -> PyResult<()> {
     python(c"import time\nasync def main(): time.sleep(3600)").await?;
     Ok(())
 }
 
-#[pyo3_await_tokio::test(timeout = "500ms")]
+#[pyo3_await_tokio::test(timeout = "1s")]
 async fn with_the_gil() {
     Python::attach(|_| std::thread::sleep(Duration::from_secs(3600)));
 }
 
-#[pyo3_await_tokio::test(timeout = "500ms")]
+#[pyo3_await_tokio::test(timeout = "1s")]
 fn in_a_thread_with_the_gil() {
     Python::attach(|_| std::thread::sleep(Duration::from_secs(3600)));
 }
 
 /// Runs out of time while another one is in the way.
-#[pyo3_await_tokio::test(timeout = "500ms")]
+#[pyo3_await_tokio::test(timeout = "1s")]
 async fn behind() {
     std::future::pending::<()>().await;
 }
