@@ -95,31 +95,54 @@ def test_both_end_with_the_loop(other, new_loop, way):
 
 
 IN_A_SUBINTERPRETER = """
-import asyncio
+import asyncio, sys
 try:
     import _interpreters as interpreters
     number = interpreters.create("legacy")
 except ImportError:
     import _xxsubinterpreters as interpreters
     number = interpreters.create(isolated=False)
-interpreters.run_string(number, '''
+interpreters.run_string(number, f'''
 import asyncio
 import bridge
-for use in (lambda: asyncio.run(bridge.value("coroutine", 1, True)), lambda: bridge.run(None)):
-    try:
-        use()
-    except RuntimeError as error:
-        print("main interpreter" in str(error))
+async def in_loop(make):
+    return make()
+try:
+    {sys.argv[1]}
+except RuntimeError as error:
+    print("main interpreter" in str(error))
 ''')
 interpreters.destroy(number)
 import bridge
-print(asyncio.run(bridge.value("coroutine", 7, True)))
+async def main():
+    for way in ["coroutine", "eager", "local", "future"]:
+        assert await bridge.value(way, 7, True) == 7
+    async for _ in bridge.numbers("runtime", 2, False):
+        pass
+    sender, receiver = bridge.channel(1)
+    await sender.send(7)
+    return await receiver.receive()
+print(asyncio.run(main()))
 """
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        'asyncio.run(bridge.value("coroutine", 1, True))',
+        'asyncio.run(bridge.value("eager", 1, True))',
+        'asyncio.run(bridge.value("local", 1, False))',
+        'asyncio.run(in_loop(lambda: bridge.value("future", 1, True)))',
+        'asyncio.run(bridge.numbers("runtime", 1, True).__anext__())',
+        "asyncio.run(in_loop(bridge.current_locals))",
+        "bridge.channel(1)",
+        "bridge.Gate().block_on()",
+        "bridge.run(None)",
+    ],
+)
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="there a thread in one cannot attach, and PyO3 waits for ever")
-def test_a_subinterpreter_is_refused_and_leaves_the_main_one_as_it_was():
+def test_a_subinterpreter_is_refused_and_leaves_the_main_one_as_it_was(use):
     """One of the old kind: the new ones do not even import the module."""
-    command = [sys.executable, "-W", "ignore", "-c", IN_A_SUBINTERPRETER]
+    command = [sys.executable, "-W", "ignore", "-c", IN_A_SUBINTERPRETER, use]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert (done.stdout.split(), done.returncode) == (["True", "True", "7"], 0), done.stderr
+    assert (done.stdout.split(), done.returncode) == (["True", "7"], 0), done.stderr

@@ -8,7 +8,9 @@ use std::sync::OnceLock;
 
 use pyo3::{PyTypeCheck, prelude::*};
 
-/// A value for the whole life of the interpreter.
+use crate::error;
+
+/// A value for the whole life of the main interpreter.
 #[derive(Debug)]
 pub(crate) struct PyOnce<T>(OnceLock<T>);
 
@@ -31,7 +33,10 @@ impl<T> PyOnce<T> {
     pub(crate) fn get_or_try_init(&self, py: Python<'_>, make: impl FnOnce() -> PyResult<T>) -> PyResult<&T> {
         match self.get(py) {
             Some(value) => Ok(value),
-            None => Ok(self.keep(make()?)),
+            None => {
+                refuse_subinterpreter(py)?;
+                Ok(self.keep(make()?))
+            }
         }
     }
 
@@ -62,3 +67,10 @@ macro_rules! intern {
 }
 
 pub(crate) use intern;
+
+/// Refuses an interpreter that is not the main one: of what is made once here, and in PyO3, each would need its own.
+pub(crate) fn refuse_subinterpreter(_: Python<'_>) -> PyResult<()> {
+    // SAFETY: the thread is attached.
+    let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
+    if id == 0 { Ok(()) } else { Err(error::in_subinterpreter()) }
+}

@@ -133,19 +133,19 @@ pub(crate) struct Object<T> {
 // inherited from in Python, so each of its instances was made, complete, by `new`.
 unsafe impl<T: Class> PyTypeInfo for Object<T> {
     fn type_object_raw(py: Python<'_>) -> *mut ffi::PyTypeObject {
-        let cell = T::type_object();
-        let object = cell.get(py).unwrap_or_else(|| {
-            cell.get_or_init(py, || {
-                slots::create_type::<T>(py).expect("the class is well-formed, or there is no memory left")
-            })
-        });
-        object.as_ptr().cast()
+        type_object::<T>(py).expect("it was made before, or in the main interpreter with memory left")
     }
+}
+
+/// The class, made on first use.
+fn type_object<T: Class>(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
+    let class = T::type_object().get_or_try_init(py, || slots::create_type::<T>(py))?;
+    Ok(class.as_ptr().cast())
 }
 
 /// Makes a Python object of `value`.
 pub(crate) fn new<T: Class>(py: Python<'_>, value: T) -> PyResult<Bound<'_, Object<T>>> {
-    let class = Object::<T>::type_object_raw(py);
+    let class = type_object::<T>(py)?;
     // SAFETY: `class` is a ready heap type whose instances have the size of an `Object<T>`; the header is set. The
     // garbage collector sees the object when all the rest is written.
     unsafe {

@@ -14,7 +14,11 @@ use super::{
     AT_GATE, GATE, Meeting, PerProcess, Process,
     pass::{self, is_main_thread},
 };
-use crate::{asyncio_future, error, event_loop, future, once::intern, panic};
+use crate::{
+    asyncio_future, error, event_loop, future,
+    once::{self, intern},
+    panic,
+};
 
 /// How long the end of the interpreter waits for polls and drains that are under way.
 const EXIT_BOUND: Duration = Duration::from_secs(5);
@@ -28,18 +32,11 @@ const POLL_BOUND: Duration = Duration::from_millis(50);
 /// Whether the interpreter tells us of its end and of forks.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 
-/// Refuses an interpreter that is not the main one: of what is static here, and in PyO3, each would need its own.
-fn refuse_subinterpreter(_: Python<'_>) -> PyResult<()> {
-    // SAFETY: the thread is attached.
-    let id = unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) };
-    if id == 0 { Ok(()) } else { Err(error::in_subinterpreter()) }
-}
-
 /// Has the interpreter tell us of its end and of forks, from the first use of the bridge on.
 ///
 /// Python calls what is registered last first: what an application registers later still finds the bridge working.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
-    refuse_subinterpreter(py)?;
+    once::refuse_subinterpreter(py)?;
     if INSTALLED.load(Ordering::Acquire) {
         return Ok(());
     }
