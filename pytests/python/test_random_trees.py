@@ -233,7 +233,12 @@ async def drive(run, forest):
         await asyncio.sleep(0)
     # Whatever waits for ever, or was shielded, is cancelled until it gives up.
     ours = asyncio.current_task()
-    while left := {future for future in run.futures if not future.done()} | asyncio.all_tasks() - {ours}:
+    while True:
+        # What was posted before this is delivered before it: a detached awaitable may not have been.
+        await bridge.value("coroutine", None, False)
+        left = {future for future in run.futures if not future.done()} | asyncio.all_tasks() - {ours}
+        if not left:
+            break
         for future in left:
             future.cancel()
         for _ in range(3):
@@ -263,6 +268,7 @@ def expected(report):
 @settings(programs_at_random, max_examples=120)
 @given(forests)
 def run_forest(new_loop, reports, unraisable, count, forest):
+    unraisable.clear()
     run = Run()
     loop = new_loop()
     task = loop.create_task(drive(run, forest))

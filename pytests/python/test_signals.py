@@ -22,14 +22,14 @@ else:
 
 gate = bridge.Gate()
 
-async def tick():
-    while True:
-        await asyncio.sleep(0.05)
+def tick(loop):
+    # No task, for which an exception that comes here would be its end.
+    loop.call_later(0.05, tick, loop)
 
 async def wait():
     if runner == "asyncio.run":
         # A signal that comes just before Python waits for events is handled with the next event.
-        ticking = asyncio.create_task(tick())
+        tick(asyncio.get_running_loop())
     await gate.wait(way)
 
 def interrupt():
