@@ -137,7 +137,10 @@ impl Stream for PythonStream {
 
 impl Drop for PythonStream {
     fn drop(&mut self) {
-        // The items are Python objects, released by whoever attaches next; the future cancels the task.
+        // First the task, which is cancelled by that: nobody asks for what its clean-up raises, so that asyncio tells of
+        // it. A task that found the buffer closed before would end with an error for us, who are gone.
+        self.task = None;
+        // The items are Python objects, released by whoever attaches next.
         drop(self.buffer.close());
     }
 }
