@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 
 # The ways that give a coroutine.
 coroutine_ways = pytest.mark.parametrize("way", ["coroutine", "eager", "local"])
@@ -21,6 +21,11 @@ programs_at_random = settings(
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )
+
+
+def seeded(request, test, part):
+    """The same programs in each run, others in each part; other ones yet with `--hypothesis-seed`."""
+    return seed(f"{request.config.getoption('--hypothesis-seed')}/{part}")(test)
 
 
 def outcome(function, *arguments, **keywords):

@@ -1,7 +1,7 @@
 """Random programs that run twice, with Rust futures and with what Python has in their place: both do the same.
 
 The Rust runtime polls only when it is told to, so that a program does the same each time.
-A program that fails is made smaller and printed, with the seed (`--hypothesis-seed`) that leads to it again.
+A program that fails is made smaller and printed. They are the same in each run; `--hypothesis-seed` leads to others.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import bridge
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import programs_at_random, turns
+from support import programs_at_random, seeded, turns
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="unset")
 
@@ -604,9 +604,9 @@ def run_twice(new_loop, reports, unraisable, program):
 
 
 @pytest.mark.parametrize("part", range(2))
-def test_random_programs(new_loop, reports, monkeypatch, part):
+def test_random_programs(request, new_loop, reports, monkeypatch, part):
     unraisable = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append((args.exc_value, args.object)))
     gc.collect()
     gc.freeze()
-    run_twice(new_loop, reports, unraisable)
+    seeded(request, run_twice, part)(new_loop, reports, unraisable)

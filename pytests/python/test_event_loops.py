@@ -114,14 +114,14 @@ def test_what_ends_after_the_loop_was_closed_is_silent(new_loop, way, capfd, cap
     loop = new_loop()
 
     async def start():
-        awaitables = [begun(way, gate.block(way)) for _ in range(bridge.workers())]
+        awaitables = [begun(way, gate.block(way, ValueError("too late"))) for _ in range(bridge.workers())]
         gate.wait_for_workers()
-        return [*awaitables, begun(way, gate.fail(way, ValueError("too late")))]
+        return awaitables
 
     awaitables = loop.run_until_complete(start())
     loop.close()
-    gate.open(bridge.workers() + 1)
-    gate.wait_for_drops(bridge.workers() + 1)
+    gate.open(bridge.workers())
+    gate.wait_for_drops(bridge.workers())
     del awaitables
     gc.collect()
     assert capfd.readouterr() == ("", "")
@@ -265,7 +265,7 @@ def test_two_loops_in_two_threads(new_loop, way):
     async def main(name):
         loop = asyncio.get_running_loop()
         for _ in range(20):
-            barrier.wait()
+            barrier.wait(20)
             numbers = await asyncio.gather(*(bridge.value(way, (name, number), True) for number in range(50)))
             assert numbers == [(name, number) for number in range(50)]
             assert await bridge.call(way, where()) is loop
@@ -701,11 +701,16 @@ async def test_the_report_of_a_slow_callback_names_the_task(way, caplog):
         # It is slowness that is tested.
         time.sleep(0.05)
 
-    with caplog.at_level(logging.WARNING, "asyncio"):
-        await asyncio.create_task(slow(), name="the slow one")
-    messages = [record.getMessage() for record in caplog.records if "took" in record.getMessage()]
-    assert any("the slow one" in message for message in messages)
-    assert not any("Drain" in message for message in messages)
+    for _ in range(10):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "asyncio"):
+            await asyncio.create_task(slow(), name="the slow one")
+        messages = [record.getMessage() for record in caplog.records if "took" in record.getMessage()]
+        assert any("the slow one" in message for message in messages)
+        # On a machine that stalls anything is slow, but not each time.
+        if not any("Drain" in message for message in messages):
+            return
+    pytest.fail("a drain is slow each time")
 
 
 async def test_the_stack_of_a_task_that_awaits_rust_is_that_of_its_python(way):

@@ -425,8 +425,10 @@ async def test_callbacks_are_called_in_the_order_in_which_they_came(steps, fails
 
 
 async def test_callbacks_of_two_futures_are_called_in_the_order_of_their_ends():
-    gates = bridge.Gate(), bridge.Gate()
-    first, second = [gate.wait("future") for gate in gates]
+    # Its one thread has sent the end of one when it comes to the next, and the last says that the others were sent.
+    runtime = bridge.Runtime()
+    gates = [bridge.Gate() for _ in range(3)]
+    first, second, last = [runtime.wait("future", gate) for gate in gates]
     told = []
 
     async def wait_for(future):
@@ -439,8 +441,9 @@ async def test_callbacks_of_two_futures_are_called_in_the_order_of_their_ends():
     # The loop does not run between the two.
     for gate in gates:
         gate.open_while_attached(1)
-    await asyncio.wait([first, task])
+    await asyncio.wait([first, task, last])
     assert told == ["callback of the first", "task of the second"]
+    runtime.shut_down()
 
 
 async def test_who_cancels_what_has_failed_has_seen_its_exception():

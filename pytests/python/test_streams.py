@@ -650,7 +650,7 @@ def test_who_waits_on_a_closed_loop_keeps_nothing_from_others(new_loop, method, 
     closed.close()
     if state == "waiting":
         provide()
-    other.run_until_complete(asyncio.wait_for(second, 5))
+    other.run_until_complete(asyncio.wait_for(second, 20))
     assert outcome(first.send, None)[:2] == ("raised", asyncio.CancelledError if state == "cancelled" else RuntimeError)
 
 

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 
@@ -493,7 +494,7 @@ def locking(rust, loops):
     use_before(rust, loops)
     loop.run_until_complete(start())
     for _ in range(5):
-        join(fork_in_thread(locks_in_child(rust, loops)))
+        join(fork_beside_a_lock(locks_in_child(rust, loops)))
     use(rust, loops)
     loop.close()
 
@@ -507,7 +508,7 @@ def locking_beside_a_step(rust, loops):
         keep(rust.locking(sys.maxsize))
         for _ in range(10):
             await rust.after(0.003)
-            join(fork_in_thread(child))
+            join(fork_beside_a_lock(child))
 
     use_before(rust, loops)
     loop = loops.new_event_loop()
@@ -531,7 +532,7 @@ def locking_beside_two_forks(rust, loops):
         nonlocal ended
         for _ in range(10):
             together.wait(30)
-            join(fork_in_thread(child))
+            join(fork_beside_a_lock(child))
         ended += 1
 
     use_before(rust, loops)
@@ -544,6 +545,12 @@ def locking_beside_two_forks(rust, loops):
         thread.join()
     assert ended == 2
     loop.close()
+
+
+def fork_beside_a_lock(child):
+    """A fork waits 50 ms for polls: on a machine that stalls the lock may then be locked for ever in the child."""
+    begun = time.monotonic()
+    return fork_in_thread(lambda: time.monotonic() - begun < 0.05 and child())
 
 
 def locks_in_child(rust, loops):

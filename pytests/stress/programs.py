@@ -148,9 +148,9 @@ def follow(child, read, limit):
 
 
 def rest(read):
-    """What is left to be read, within a second: somebody may hold the other end."""
+    """What is left to be read, within ten seconds: somebody may hold the other end."""
     output = b""
-    while select.select([read], [], [], 1)[0] and (printed := os.read(read, 65536)):
+    while select.select([read], [], [], 10)[0] and (printed := os.read(read, 65536)):
         output += printed
     return output
 

@@ -148,9 +148,11 @@ impl Gate {
         })
     }
 
-    /// An awaitable whose Rust future keeps its worker in one poll, until the gate opens.
-    fn block<'py>(&self, py: Python<'py>, way: &str) -> PyResult<Bound<'py, PyAny>> {
+    /// An awaitable whose Rust future keeps its worker in one poll, until the gate opens; then it raises the error.
+    #[pyo3(signature = (way, error=None))]
+    fn block<'py>(&self, py: Python<'py>, way: &str, error: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
         let guard = self.guard();
+        let result = error.map_or(Ok(()), |error| Err(PyErr::from_value(error)));
         let eager = way == "eager";
         run(py, way, async move {
             // The first poll of an eager one is made on the thread of the event loop, which is not to be blocked.
@@ -159,10 +161,8 @@ impl Gate {
                 tokio::task::yield_now().await;
             }
             guard.start();
-            while guard.0.permits.try_acquire().map(|permit| permit.forget()).is_err() {
-                thread::yield_now();
-            }
-            Ok(())
+            spin_until("let through", || guard.0.permits.try_acquire().map(|permit| permit.forget()).is_ok())?;
+            result
         })
     }
 
@@ -220,6 +220,7 @@ impl Gate {
         let workers = runtime.metrics().num_workers();
         Self::wait_until(py, "polled", || {
             drop(runtime.spawn(future::ready(())));
+            thread::sleep(Duration::from_millis(1));
             self.started() >= workers
         })
     }

@@ -45,7 +45,7 @@ enum State {
     Running { task: Py<PyAny>, key: u32, wish: Wish },
     /// Here is the result.
     Ended(PyResult<Py<PyAny>>),
-    /// It was detached after its end: on its way to the event loop, which reports it.
+    /// It was detached after its end, or dropped when it had cleaned up: on its way to the event loop, which reports it.
     Unretrieved(PyErr),
     /// The result was taken, or nobody wants it.
     Over,
@@ -104,7 +104,8 @@ impl Call {
                 *state = State::Posted(source, new);
                 (State::Over, true)
             }
-            State::Ended(Err(_)) if !cancel => {
+            // What a clean-up has raised is not for who has gone.
+            State::Ended(Err(_)) if !cancel || this.letter.is_ending() => {
                 let State::Ended(Err(error)) = mem::replace(&mut *state, State::Over) else {
                     unreachable!("it has failed")
                 };
@@ -219,9 +220,14 @@ impl Call {
         }
     }
 
+    /// Whether the Python side has said that it cleans up.
+    fn is_ending(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.load(Ordering::Relaxed))
+    }
+
     /// Cancels the task, unless it cleans up already.
     fn cancel(&self, task: &Bound<'_, PyAny>) -> PyResult<()> {
-        if self.ending.as_ref().is_some_and(|ending| ending.load(Ordering::Relaxed)) {
+        if self.is_ending() {
             return Ok(());
         }
         task.call_method0(intern!(task.py(), "cancel")).map(drop)
@@ -333,7 +339,7 @@ fn report_unretrieved(delivery: &Delivery<'_, '_>, error: PyErr) -> PyResult<()>
     if error::ends_the_process(py, &error) || error.matches(py, cancelled_error_class(py)?)? {
         return Ok(());
     }
-    report(delivery.object, "exception of an awaitable that Rust has detached", error)
+    report(delivery.object, "exception of an awaitable that Rust has let go of", error)
 }
 
 /// Makes the types that PyO3 would make when they are first used.

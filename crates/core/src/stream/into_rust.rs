@@ -137,10 +137,8 @@ impl Stream for PythonStream {
 
 impl Drop for PythonStream {
     fn drop(&mut self) {
-        // First the task, which is cancelled by that: nobody asks for what its clean-up raises, so that asyncio tells of
-        // it. A task that found the buffer closed before would end with an error for us, who are gone.
-        self.task = None;
-        // The items are Python objects, released by whoever attaches next.
+        // The items are Python objects, released by whoever attaches next. A task that finds it closed cleans up; one
+        // that waits for something is cancelled by the future's drop.
         drop(self.buffer.close());
     }
 }
