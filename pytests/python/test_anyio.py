@@ -1,5 +1,7 @@
 """anyio, on each kind of asyncio's loops: its tasks await Rust futures, and its cancel scopes drop them."""
 
+import asyncio
+
 import anyio
 import bridge
 import pytest
@@ -50,3 +52,21 @@ async def test_a_cancel_scope_drops(way):
             await gate.wait(way)
     assert scope.cancelled_caught
     await drops(gate, 1)
+
+
+async def test_a_cancel_scope_leaves_what_has_come_already():
+    """A task whose future is done goes on with the result; anyio looks for that before it cancels."""
+    gate = bridge.Gate()
+    future = gate.wait("future", 1)
+    scope = anyio.CancelScope()
+    # The task goes on after that, in the loop's next turn.
+    future.add_done_callback(lambda _: scope.cancel())
+
+    async def wait():
+        with scope:
+            return await future
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    gate.open(1)
+    assert await task == 1

@@ -5,7 +5,7 @@ use std::{mem::offset_of, sync::atomic::Ordering};
 use pyo3::{
     exceptions::{PyRuntimeError, PyTypeError, PyValueError},
     prelude::*,
-    types::{PyBool, PyList, PyString},
+    types::{PyBool, PyList, PyString, PyType},
 };
 
 use super::{
@@ -16,11 +16,13 @@ use crate::{
     class::{self, Arguments, Get, Members, Object},
     context,
     event_loop::call_soon,
+    once::PyOnce,
 };
 
 pub(super) fn members() -> Members<AsyncioFuture> {
     // SAFETY: an `AtomicBool` is a byte that is 0 or 1, as Python writes it, and this one is not under the lock.
     unsafe { Members::new().flag(c"_asyncio_future_blocking", offset_of!(AsyncioFuture, state.beside.blocking)) }
+        .get(c"__class__", class)
         .get_set(c"_log_traceback", log_traceback, set_log_traceback)
         .get(c"_loop", |this| Ok(event_loop(this)))
         .get(c"_state", state)
@@ -43,6 +45,13 @@ pub(super) fn members() -> Members<AsyncioFuture> {
 }
 
 type This<'py> = Bound<'py, Object<AsyncioFuture>>;
+
+/// What `isinstance` takes for the class, if the type is another: libraries ask so whether something is a future.
+fn class<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
+    static FUTURE: PyOnce<Py<PyType>> = PyOnce::new();
+
+    Ok(FUTURE.import(this.py(), "asyncio", "Future")?.clone().into_any())
+}
 
 fn log_traceback<'py>(this: &This<'py>) -> PyResult<Bound<'py, PyAny>> {
     Ok(boolean(this.py(), this.get().state.beside.log_traceback.load(Ordering::Relaxed)))
