@@ -45,7 +45,7 @@ enum State {
     Running { task: Py<PyAny>, key: u32, wish: Wish },
     /// Here is the result.
     Ended(PyResult<Py<PyAny>>),
-    /// It was detached after its end, or dropped when it had cleaned up: on its way to the event loop, which reports it.
+    /// It was detached after its end, or dropped after its clean-up: on its way to the event loop, which reports it.
     Unretrieved(PyErr),
     /// The result was taken, or nobody wants it.
     Over,

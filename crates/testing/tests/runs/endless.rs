@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use crate::{
-    python, run_tests,
+    python,
     support::{Case, interrupted, interruptible, run, subject},
 };
 
