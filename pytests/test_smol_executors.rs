@@ -115,7 +115,8 @@ fn a_forked_child_may_replace_the_default_that_its_parent_has_not_used() {
 
 fn child_of_a_parent_without_smol() -> PyResult<()> {
     Python::initialize();
-    let (executor, _stop) = start("of the parent");
+    // No thread runs it, which would use smol: its reactor's thread would not be in the child.
+    let executor = Arc::new(Executor::new());
     Smol::new(&executor).set_default()?;
     in_child(|| {
         let (executor, _stop) = start("of the child");
