@@ -19,19 +19,15 @@ impl<T> PyOnce<T> {
         Self(OnceLock::new())
     }
 
-    pub(crate) fn get(&self, _: Python<'_>) -> Option<&T> {
-        self.0.get()
-    }
-
-    pub(crate) fn get_or_init(&self, py: Python<'_>, make: impl FnOnce() -> T) -> &T {
-        match self.get(py) {
+    pub(crate) fn get_or_init(&self, _: Python<'_>, make: impl FnOnce() -> T) -> &T {
+        match self.0.get() {
             Some(value) => value,
             None => self.keep(make()),
         }
     }
 
     pub(crate) fn get_or_try_init(&self, py: Python<'_>, make: impl FnOnce() -> PyResult<T>) -> PyResult<&T> {
-        match self.get(py) {
+        match self.0.get() {
             Some(value) => Ok(value),
             None => {
                 refuse_subinterpreter(py)?;

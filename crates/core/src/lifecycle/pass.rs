@@ -267,18 +267,24 @@ impl Drop for Pass {
                 ..passes
             });
         });
-        let Some(counter) = self.counted else { return };
-        if GATE.leave(counter) {
-            AT_GATE.get().tell();
+        if let Some(counter) = self.counted {
+            leave(counter);
         }
+    }
+}
+
+/// Comes out of the gate, and tells whoever waits for that.
+fn leave(counter: usize) {
+    if GATE.leave(counter) {
+        AT_GATE.get().tell();
     }
 }
 
 /// Gives back the pass that this thread may have, for one who does not come back.
 pub(super) fn leave_for_good() {
     THREAD.with(|thread| {
-        if thread.passes().all > 0 && GATE.leave(thread.counter()) {
-            AT_GATE.get().tell();
+        if thread.passes().all > 0 {
+            leave(thread.counter());
         }
     });
 }
